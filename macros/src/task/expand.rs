@@ -1,0 +1,98 @@
+//! Writes the entry of the dispatch table. Nothing here can fail.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::LitStr;
+use syn::ext::IdentExt as _;
+
+use super::model::Model;
+
+/// Input: the model of `fn square(x: u64) -> u64 { … }`.
+/// Output:
+/// ```text
+/// fn square(x: u64) -> u64 { … }
+/// const _: () = {
+///     #[distributed_slice(TASKS)]
+///     static ENTRY: Entry = Entry::new(
+///         "app::square", "src/main.rs", 3, 4, "fn(u64) -> u64",
+///         task_1::<_, u64, u64>(&square),
+///     );
+/// };
+/// ```
+/// The types are named as generic arguments, in the user's own tokens, so that the compiler puts
+/// the one error about a type that can't be sent right under that type.
+pub(crate) fn expand(model: &Model) -> TokenStream {
+    let Model { function, conditions, ident, args, .. } = model;
+    let private = model.krate.private();
+    let holder = holder(model.name.as_ref());
+    let name = name(model);
+    let signature = signature(model);
+    let describe = describe(model);
+    let output = model.output.as_ref().map_or_else(|| quote!(()), |ty| quote!(#ty));
+    let future = model.is_async.then(|| quote!(_,));
+    let place = quote_spanned! {ident.span()=>
+        ::core::file!(), ::core::line!(), ::core::column!()
+    };
+    quote! {
+        #function
+        #(#conditions)*
+        #[allow(deprecated, dead_code, non_upper_case_globals)]
+        const #holder: () = {
+            #[#private::linkme::distributed_slice(#private::TASKS)]
+            #[linkme(crate = #private::linkme)]
+            static __PROCESSION_ENTRY: #private::Entry = #private::Entry::new(
+                #name,
+                #place,
+                #signature,
+                #private::#describe::<_, #(#args,)* #future #output>(&#ident),
+            );
+        };
+    }
+}
+
+/// Input: the name given by `name = "…"`, if any.
+/// Output: `_`, or an identifier made of that name, so that a second task of the same name in
+/// the same scope is a compile error at its name.
+fn holder(name: Option<&LitStr>) -> Ident {
+    let Some(name) = name else { return Ident::new("_", Span::call_site()) };
+    let mut text = String::from("__procession_task_named_");
+    for c in name.value().chars() {
+        if c.is_ascii_alphanumeric() {
+            text.push(c);
+        } else {
+            // Between underscores, so that different names stay different.
+            text.push_str(&format!("_{:x}_", u32::from(c)));
+        }
+    }
+    Ident::new(&text, name.span())
+}
+
+/// Output: the name in the table, `module::path::function` or the given one.
+fn name(model: &Model) -> TokenStream {
+    match &model.name {
+        Some(name) => quote!(#name),
+        None => {
+            let ident = model.ident.unraw().to_string();
+            quote!(::core::concat!(::core::module_path!(), "::", #ident))
+        }
+    }
+}
+
+/// Output: the signature as text, such as `fn(u64, String) -> Vec<u8>`.
+fn signature(model: &Model) -> TokenStream {
+    let Model { args, output, .. } = model;
+    let private = model.krate.private();
+    let keyword = model.is_async.then(|| quote!(async));
+    quote!(#private::signature!([#keyword] #(#args),*; #output))
+}
+
+/// Output: the runtime's function that describes functions of this arity: `task_2`,
+/// `async_task_2`.
+fn describe(model: &Model) -> Ident {
+    let arity = model.args.len();
+    if model.is_async {
+        format_ident!("async_task_{}", arity)
+    } else {
+        format_ident!("task_{}", arity)
+    }
+}

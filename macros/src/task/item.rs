@@ -1,0 +1,51 @@
+//! Reads the item under an attribute: a function, whose body stays opaque.
+
+use proc_macro2::{Group, TokenStream};
+use syn::parse::{ParseStream, Parser as _};
+use syn::{Attribute, Signature, Visibility, token};
+
+/// A function as it was written.
+pub(crate) struct Item {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) sig: Signature,
+    pub(crate) body: Group,
+    /// All of the above, unchanged.
+    pub(crate) tokens: TokenStream,
+}
+
+/// Input: the tokens of an item. Output: a function with a body, or one error that names
+/// `attribute`.
+pub(crate) fn parse(attribute: &str, tokens: TokenStream) -> syn::Result<Item> {
+    let function = |input: ParseStream<'_>| {
+        let attrs = input.call(Attribute::parse_outer)?;
+        let vis = input.parse()?;
+        if !is_function(input) {
+            return Err(
+                input.error(format!("`{attribute}` goes on a function: `fn name(…) {{ … }}`"))
+            );
+        }
+        let sig: Signature = input.parse()?;
+        if !input.peek(token::Brace) {
+            let text = format!("`{attribute}` goes on a function that has a body");
+            return Err(syn::Error::new_spanned(&sig, text));
+        }
+        Ok(Item { attrs, vis, sig, body: input.parse()?, tokens: TokenStream::new() })
+    };
+    let item = function.parse2(tokens.clone())?;
+    Ok(Item { tokens, ..item })
+}
+
+/// Whether a function comes next, whatever qualifiers it has.
+fn is_function(input: ParseStream<'_>) -> bool {
+    let ahead = input.fork();
+    while !ahead.is_empty() && !ahead.peek(token::Brace) && !ahead.peek(token::Paren) {
+        if ahead.peek(syn::Token![fn]) {
+            return true;
+        }
+        if ahead.parse::<proc_macro2::TokenTree>().is_err() {
+            break;
+        }
+    }
+    false
+}

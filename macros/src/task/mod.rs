@@ -1,0 +1,29 @@
+//! `#[task]`: leaves the function as it is and adds one entry to the dispatch table.
+
+use proc_macro2::TokenStream;
+
+use crate::diag::Diag;
+
+pub(crate) mod args;
+mod expand;
+mod fallback;
+pub(crate) mod item;
+mod model;
+mod validate;
+
+/// parse → validate → expand; on any error, the errors and the fallback.
+pub(crate) fn task(options: TokenStream, tokens: TokenStream) -> TokenStream {
+    let mut diag = Diag::default();
+    let options = args::parse(options, args::TASK, &mut diag);
+    let item = match item::parse("#[task]", tokens.clone()) {
+        Ok(item) => item,
+        Err(error) => {
+            diag.add(error);
+            return fallback::fallback(diag, tokens);
+        }
+    };
+    match validate::validate(&options, item, diag) {
+        Ok(model) => expand::expand(&model),
+        Err(diag) => fallback::fallback(diag, tokens),
+    }
+}

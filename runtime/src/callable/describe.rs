@@ -1,0 +1,54 @@
+//! What the expansion of `#[task]` calls to describe the function: `task_0` to `task_12`, and
+//! `async_task_0` to `async_task_12`.
+//!
+//! Each type of the signature is a generic parameter with a bound of its own, and nothing else is
+//! asked for. So the compiler reports a type that can't be sent once, at that type.
+
+use std::future::Future;
+
+use super::asynchronous::Async;
+use super::stateless;
+use super::task_fn::Payload;
+use crate::worker::dispatch::Descriptor;
+
+/// Input: the names of the functions, and the arguments of one arity. Output: the functions.
+macro_rules! describe_functions {
+    ($($task:ident $async_task:ident: $($A:ident)*;)*) => {$(
+        /// Describes a function of this number of arguments.
+        pub const fn $task<F, $($A,)* R>(callable: &F) -> &'static Descriptor
+        where
+            F: Fn($($A),*) -> R + Copy + Send + 'static,
+            $($A: Payload,)*
+            R: Payload,
+        {
+            stateless::descriptor::<fn($($A),*) -> R, F>(callable)
+        }
+
+        /// Describes an `async` function of this number of arguments.
+        pub const fn $async_task<F, $($A,)* Fut, R>(callable: &F) -> &'static Descriptor
+        where
+            F: Fn($($A),*) -> Fut + Copy + Send + 'static,
+            $($A: Payload,)*
+            Fut: Future<Output = R>,
+            R: Payload,
+        {
+            stateless::descriptor::<Async<fn($($A),*) -> R>, F>(callable)
+        }
+    )*};
+}
+
+describe_functions! {
+    task_0 async_task_0: ;
+    task_1 async_task_1: A1;
+    task_2 async_task_2: A1 A2;
+    task_3 async_task_3: A1 A2 A3;
+    task_4 async_task_4: A1 A2 A3 A4;
+    task_5 async_task_5: A1 A2 A3 A4 A5;
+    task_6 async_task_6: A1 A2 A3 A4 A5 A6;
+    task_7 async_task_7: A1 A2 A3 A4 A5 A6 A7;
+    task_8 async_task_8: A1 A2 A3 A4 A5 A6 A7 A8;
+    task_9 async_task_9: A1 A2 A3 A4 A5 A6 A7 A8 A9;
+    task_10 async_task_10: A1 A2 A3 A4 A5 A6 A7 A8 A9 A10;
+    task_11 async_task_11: A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11;
+    task_12 async_task_12: A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12;
+}

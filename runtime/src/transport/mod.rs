@@ -1,0 +1,3 @@
+//! What goes between processes, and how.
+
+pub(crate) mod codec;

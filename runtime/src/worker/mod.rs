@@ -1,0 +1,3 @@
+//! What happens in a worker.
+
+pub(crate) mod dispatch;
