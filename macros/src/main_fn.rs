@@ -1,6 +1,6 @@
 //! `#[main]`: makes workers take over as the first thing in `main`.
 
-use proc_macro2::{Delimiter, Group, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, TokenStream};
 use quote::quote;
 use syn::parse::{ParseStream, Parser as _};
 use syn::{Attribute, Safety};
@@ -26,8 +26,28 @@ pub(crate) fn main(options: TokenStream, tokens: TokenStream) -> TokenStream {
     if diag.is_empty() {
         expand(&Krate::new(options.crates.first().map(|(_, path)| path)), &item)
     } else {
-        let errors = diag.into_tokens();
-        quote!(#errors #tokens)
+        fallback(diag, item)
+    }
+}
+
+/// Input: a refused `async fn main(args) { body }`, with the reasons.
+/// Output: a `compile_error!` for each reason, the function under another name, so that what it
+/// uses counts as used, and an empty `main`, so that the compiler does not refuse it once more.
+/// A function with another name stays as it is.
+fn fallback(diag: Diag, item: Item) -> TokenStream {
+    let errors = diag.into_tokens();
+    if item.sig.ident != "main" {
+        let tokens = item.tokens;
+        return quote!(#errors #tokens);
+    }
+    let Item { attrs, vis, mut sig, body, .. } = item;
+    sig.ident = Ident::new("__procession_refused_main", sig.ident.span());
+    quote! {
+        #errors
+        #vis fn main() {}
+        #[allow(dead_code)]
+        #(#attrs)*
+        #sig #body
     }
 }
 

@@ -54,7 +54,7 @@ pub use crate::guard::init;
 /// assert_eq!(Some("42".to_owned()).map(parse_number), Some(Ok(42)));
 ///
 /// // And callables for other processes:
-/// assert_eq!(later.call((1,)), 2);
+/// assert_eq!(later.run_here((1,)), 2);
 /// assert!(procession::tasks().iter().any(|task| task.name() == "parse"));
 /// ```
 ///

@@ -3,23 +3,6 @@
 
 pub use linkme;
 
-pub use crate::__signature as signature;
 pub use crate::callable::describe::*;
 pub use crate::worker::dispatch::{Entry, Main};
 pub use crate::worker::dispatch::{PROCESSION_0_1_MAINS as MAINS, PROCESSION_0_1_TASKS as TASKS};
-
-/// Input: the keyword `async` or nothing in brackets, the types of the arguments, `;`, the type of
-/// the result or nothing. Output: the signature as text, such as `fn(u64, Vec<u8>) -> bool`.
-///
-/// As `ty` the types are printed as rustfmt would, which their bare tokens are not.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __signature {
-    ([$($keyword:ident)?] $($first:ty $(, $rest:ty)*)?; $($output:ty)?) => {
-        ::core::concat!(
-            $(::core::stringify!($keyword), " ",)?
-            "fn(", $(::core::stringify!($first), $(", ", ::core::stringify!($rest),)*)? ")",
-            $(" -> ", ::core::stringify!($output))?
-        )
-    };
-}

@@ -2,29 +2,34 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::LitStr;
 use syn::ext::IdentExt as _;
 
 use super::model::Model;
+use super::signature::signature;
 
 /// Input: the model of `fn square(x: u64) -> u64 { … }`.
 /// Output:
 /// ```text
 /// fn square(x: u64) -> u64 { … }
-/// const _: () = {
+/// struct __ProcessionTask_square([(); {
 ///     #[distributed_slice(TASKS)]
 ///     static ENTRY: Entry = Entry::new(
 ///         "app::square", "src/main.rs", 3, 4, "fn(u64) -> u64",
 ///         task_1::<_, u64, u64>(&square),
 ///     );
-/// };
+///     0
+/// }]);
 /// ```
 /// The types are named as generic arguments, in the user's own tokens, so that the compiler puts
 /// the one error about a type that can't be sent right under that type.
+///
+/// The entry is inside a struct, not a `const _`, for what the compiler says in an `impl` block,
+/// which no attribute can see around it: that this does not go there, and to move it out to a
+/// module. Of a constant it would say that `square` can't be found.
 pub(crate) fn expand(model: &Model) -> TokenStream {
     let Model { function, conditions, ident, args, .. } = model;
     let private = model.krate.private();
-    let holder = holder(model.name.as_ref());
+    let holder = holder(model);
     let name = name(model);
     let signature = signature(model);
     let describe = describe(model);
@@ -36,8 +41,9 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     quote! {
         #function
         #(#conditions)*
-        #[allow(deprecated, dead_code, non_upper_case_globals)]
-        const #holder: () = {
+        #[doc(hidden)]
+        #[allow(deprecated, dead_code, non_camel_case_types)]
+        struct #holder([(); {
             #[#private::linkme::distributed_slice(#private::TASKS)]
             #[linkme(crate = #private::linkme)]
             static __PROCESSION_ENTRY: #private::Entry = #private::Entry::new(
@@ -46,16 +52,18 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
                 #signature,
                 #private::#describe::<_, #(#args,)* #future #output>(&#ident),
             );
-        };
+            0
+        }]);
     }
 }
 
-/// Input: the name given by `name = "…"`, if any.
-/// Output: `_`, or an identifier made of that name, so that a second task of the same name in
-/// the same scope is a compile error at its name.
-fn holder(name: Option<&LitStr>) -> Ident {
-    let Some(name) = name else { return Ident::new("_", Span::call_site()) };
-    let mut text = String::from("__procession_task_named_");
+/// Output: an identifier made of the task's own name, so that a second task of the same name in
+/// the same scope is a compile error; or else of the function's, which is there only once.
+fn holder(model: &Model) -> Ident {
+    let Some(name) = &model.name else {
+        return format_ident!("__ProcessionTask_{}", model.ident.unraw());
+    };
+    let mut text = String::from("__ProcessionTaskNamed_");
     for c in name.value().chars() {
         if c.is_ascii_alphanumeric() {
             text.push(c);
@@ -64,7 +72,7 @@ fn holder(name: Option<&LitStr>) -> Ident {
             text.push_str(&format!("_{:x}_", u32::from(c)));
         }
     }
-    Ident::new(&text, name.span())
+    Ident::new(&text, Span::call_site())
 }
 
 /// Output: the name in the table, `module::path::function` or the given one.
@@ -76,14 +84,6 @@ fn name(model: &Model) -> TokenStream {
             quote!(::core::concat!(::core::module_path!(), "::", #ident))
         }
     }
-}
-
-/// Output: the signature as text, such as `fn(u64, String) -> Vec<u8>`.
-fn signature(model: &Model) -> TokenStream {
-    let Model { args, output, .. } = model;
-    let private = model.krate.private();
-    let keyword = model.is_async.then(|| quote!(async));
-    quote!(#private::signature!([#keyword] #(#args),*; #output))
 }
 
 /// Output: the runtime's function that describes functions of this arity: `task_2`,

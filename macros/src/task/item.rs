@@ -1,8 +1,8 @@
 //! Reads the item under an attribute: a function, whose body stays opaque.
 
-use proc_macro2::{Group, TokenStream};
+use proc_macro2::{Group, TokenStream, TokenTree};
 use syn::parse::{ParseStream, Parser as _};
-use syn::{Attribute, Signature, Visibility, token};
+use syn::{Attribute, Signature, Token, Visibility, token};
 
 /// A function as it was written.
 pub(crate) struct Item {
@@ -38,14 +38,18 @@ pub(crate) fn parse(attribute: &str, tokens: TokenStream) -> syn::Result<Item> {
 
 /// Whether a function comes next, whatever qualifiers it has.
 fn is_function(input: ParseStream<'_>) -> bool {
+    const QUALIFIERS: [&str; 7] = ["default", "const", "async", "gen", "unsafe", "safe", "extern"];
     let ahead = input.fork();
-    while !ahead.is_empty() && !ahead.peek(token::Brace) && !ahead.peek(token::Paren) {
-        if ahead.peek(syn::Token![fn]) {
-            return true;
-        }
-        if ahead.parse::<proc_macro2::TokenTree>().is_err() {
-            break;
+    while !ahead.peek(Token![fn]) {
+        let is_qualifier = match ahead.parse::<TokenTree>() {
+            Ok(TokenTree::Ident(word)) => QUALIFIERS.iter().any(|qualifier| word == qualifier),
+            // The ABI's name.
+            Ok(TokenTree::Literal(_)) => true,
+            _ => false,
+        };
+        if !is_qualifier {
+            return false;
         }
     }
-    false
+    true
 }

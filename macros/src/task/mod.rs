@@ -9,6 +9,7 @@ mod expand;
 mod fallback;
 pub(crate) mod item;
 mod model;
+mod signature;
 mod validate;
 
 /// parse → validate → expand; on any error, the errors and the fallback.

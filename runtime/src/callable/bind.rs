@@ -27,7 +27,7 @@ use crate::worker::dispatch::{Descriptor, Witness};
 /// }
 ///
 /// let double = bind(scale, (2.0,));
-/// assert_eq!(double.call((21.0,)), 42.0);
+/// assert_eq!(double.run_here((21.0,)), 42.0);
 /// ```
 pub fn bind<M, F, B>(callable: F, bound: B) -> Bound<F, B>
 where
@@ -58,6 +58,7 @@ impl<F, B: fmt::Debug> fmt::Debug for Bound<F, B> {
 #[derive(Debug)]
 pub struct Partial<M>(PhantomData<M>);
 
+#[diagnostic::do_not_recommend]
 impl<M, F, B> TaskFn<Partial<M>> for Bound<F, B>
 where
     F: TaskFn<M>,
@@ -67,13 +68,14 @@ where
     type Args = <F::Args as Split<B>>::Rest;
     type Output = F::Output;
 
-    fn call(&self, rest: Self::Args) -> F::Output {
-        self.callable.call(F::Args::join(self.bound.clone(), rest))
+    const CHECK: () = F::CHECK;
+
+    fn run_here(&self, rest: Self::Args) -> F::Output {
+        self.callable.run_here(F::Args::join(self.bound.clone(), rest))
     }
 
     fn descriptor(&self) -> &'static Descriptor {
-        // Refuses a callable with a value of its own, and describes this one, which is here.
-        self.callable.descriptor();
+        const { Self::CHECK };
         stateless::describe::<Partial<M>, Self>()
     }
 
@@ -108,6 +110,7 @@ pub trait Split<First> {
 /// time, for each further split of the same tuple.
 macro_rules! impl_split {
     ($($A:ident)*; $($B:ident)*) => {
+        #[diagnostic::do_not_recommend]
         impl<$($A,)* $($B),*> Split<($($A,)*)> for ($($A,)* $($B,)*)
         where
             $($B: super::task_fn::Payload,)*

@@ -11,9 +11,9 @@ use super::stateless;
 use super::task_fn::Payload;
 use crate::worker::dispatch::Descriptor;
 
-/// Input: the names of the functions, and the arguments of one arity. Output: the functions.
-macro_rules! describe_functions {
-    ($($task:ident $async_task:ident: $($A:ident)*;)*) => {$(
+/// Input: the names of the two functions, and the arguments of one arity. Output: the functions.
+macro_rules! describe {
+    ($task:ident $async_task:ident $($A:ident)*) => {
         /// Describes a function of this number of arguments.
         pub const fn $task<F, $($A,)* R>(callable: &F) -> &'static Descriptor
         where
@@ -34,21 +34,20 @@ macro_rules! describe_functions {
         {
             stateless::descriptor::<Async<fn($($A),*) -> R>, F>(callable)
         }
-    )*};
+    };
 }
 
-describe_functions! {
-    task_0 async_task_0: ;
-    task_1 async_task_1: A1;
-    task_2 async_task_2: A1 A2;
-    task_3 async_task_3: A1 A2 A3;
-    task_4 async_task_4: A1 A2 A3 A4;
-    task_5 async_task_5: A1 A2 A3 A4 A5;
-    task_6 async_task_6: A1 A2 A3 A4 A5 A6;
-    task_7 async_task_7: A1 A2 A3 A4 A5 A6 A7;
-    task_8 async_task_8: A1 A2 A3 A4 A5 A6 A7 A8;
-    task_9 async_task_9: A1 A2 A3 A4 A5 A6 A7 A8 A9;
-    task_10 async_task_10: A1 A2 A3 A4 A5 A6 A7 A8 A9 A10;
-    task_11 async_task_11: A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11;
-    task_12 async_task_12: A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12;
-}
+// One call each, and not through `for_each_arity`, because an error about a type shows the call.
+describe! { task_0 async_task_0 }
+describe! { task_1 async_task_1 A1 }
+describe! { task_2 async_task_2 A1 A2 }
+describe! { task_3 async_task_3 A1 A2 A3 }
+describe! { task_4 async_task_4 A1 A2 A3 A4 }
+describe! { task_5 async_task_5 A1 A2 A3 A4 A5 }
+describe! { task_6 async_task_6 A1 A2 A3 A4 A5 A6 }
+describe! { task_7 async_task_7 A1 A2 A3 A4 A5 A6 A7 }
+describe! { task_8 async_task_8 A1 A2 A3 A4 A5 A6 A7 A8 }
+describe! { task_9 async_task_9 A1 A2 A3 A4 A5 A6 A7 A8 A9 }
+describe! { task_10 async_task_10 A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 }
+describe! { task_11 async_task_11 A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 }
+describe! { task_12 async_task_12 A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 }

@@ -16,17 +16,19 @@ use crate::os::conjure::conjure;
 use crate::transport::codec;
 use crate::worker::dispatch::{Descriptor, Run, RunError, Witness};
 
-/// Describes a callable. A callable that has a value at run time does not compile.
+/// Refuses a callable that has a value at run time: see [`TaskFn::CHECK`].
+pub(crate) const fn check<F>() {
+    assert!(
+        size_of::<F>() == 0,
+        "this callable has a value at run time, which another process does not have: it captures \
+         variables, or it is a fn pointer. Pass what it captures as arguments, or bind it with \
+         `procession::bind(f, (value,))`; instead of a fn pointer, pass the function itself"
+    );
+}
+
+/// Describes a callable.
 pub(crate) const fn descriptor<M, F: TaskFn<M> + Copy>(_callable: &F) -> &'static Descriptor {
-    const {
-        assert!(
-            size_of::<F>() == 0,
-            "this callable has a value at run time, which another process does not have: it \
-             captures variables, or it is a fn pointer. Pass what it captures as arguments, or \
-             bind them with `procession::bind(f, (value,))`; instead of a fn pointer, pass the \
-             function itself"
-        );
-    }
+    const { F::CHECK };
     describe::<M, F>()
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn restore<F: Copy>(_witness: &Witness) -> F {
 }
 
 fn prepare<M, F: TaskFn<M>>(bound: &[u8], witness: Witness) -> Result<Box<dyn Run>, codec::Error> {
-    Ok(Box::new(Ready { callable: F::restore(bound, &witness)?, call: F::call }))
+    Ok(Box::new(Ready { callable: F::restore(bound, &witness)?, call: F::run_here }))
 }
 
 /// A callable in a worker, with its types forgotten behind `dyn Run`. How it is called is a

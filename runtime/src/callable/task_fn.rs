@@ -34,7 +34,7 @@ use crate::worker::dispatch::{Descriptor, Witness};
 /// use procession::TaskFn;
 ///
 /// fn apply<M, F: TaskFn<M>>(f: F, args: F::Args) -> F::Output {
-///     f.call(args)
+///     f.run_here(args)
 /// }
 ///
 /// assert_eq!(apply(f64::sqrt, (9.0,)), 3.0);
@@ -57,7 +57,13 @@ pub trait TaskFn<Marker>: Sized + Send + 'static {
     type Output: Serialize + DeserializeOwned + 'static;
 
     /// Calls it in this process. An `async` function is driven to its end.
-    fn call(&self, args: Self::Args) -> Self::Output;
+    fn run_here(&self, args: Self::Args) -> Self::Output;
+
+    /// Refuses, when the program is built, a callable that has a value at run time. What takes a
+    /// callable evaluates this first, in `const { F::CHECK }`, because the compiler shows the call
+    /// of the outermost function that does.
+    #[doc(hidden)]
+    const CHECK: () = ();
 
     /// What runs it in a worker.
     #[doc(hidden)]
@@ -90,8 +96,8 @@ pub trait TaskFn<Marker>: Sized + Send + 'static {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be sent between processes",
-    label = "an argument or result of a task must be serialisable and own its data",
-    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to the type",
+    label = "arguments and results of tasks are serialised, and own their data",
+    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to each type of your own in it",
     note = "for a type of another crate, look for its feature `serde`"
 )]
 pub trait Payload: Serialize + DeserializeOwned + 'static {}
@@ -103,6 +109,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Payload for T {}
 /// that return a future.
 macro_rules! impl_task_fn {
     ($($A:ident)*) => {
+        #[diagnostic::do_not_recommend]
         impl<F, $($A,)* R> TaskFn<fn($($A),*) -> R> for F
         where
             F: Fn($($A),*) -> R + Copy + Send + 'static,
@@ -112,8 +119,10 @@ macro_rules! impl_task_fn {
             type Args = ($($A,)*);
             type Output = R;
 
+            const CHECK: () = stateless::check::<F>();
+
             #[allow(non_snake_case, reason = "arguments are named as their types")]
-            fn call(&self, ($($A,)*): Self::Args) -> R {
+            fn run_here(&self, ($($A,)*): Self::Args) -> R {
                 self($($A),*)
             }
 
@@ -126,6 +135,7 @@ macro_rules! impl_task_fn {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<F, $($A,)* Fut, R> TaskFn<Async<fn($($A),*) -> R>> for F
         where
             F: Fn($($A),*) -> Fut + Copy + Send + 'static,
@@ -136,8 +146,10 @@ macro_rules! impl_task_fn {
             type Args = ($($A,)*);
             type Output = R;
 
+            const CHECK: () = stateless::check::<F>();
+
             #[allow(non_snake_case, reason = "arguments are named as their types")]
-            fn call(&self, ($($A,)*): Self::Args) -> R {
+            fn run_here(&self, ($($A,)*): Self::Args) -> R {
                 block_on(self($($A),*))
             }
 

@@ -13,7 +13,8 @@
 /// same image. (A type such as a closure over an uninhabited or secret zero-sized value has no
 /// value that anyone may make up; but where one existed, `Copy` lets there be more.)
 pub(crate) unsafe fn conjure<F: Copy>() -> F {
-    const { assert!(size_of::<F>() == 0, "only a type without bytes can be made from nothing") };
+    // Not at compile time, where `TaskFn::CHECK` has refused the type with a better message.
+    assert_eq!(size_of::<F>(), 0, "only a type without bytes can be made from nothing");
     let nothing = std::ptr::NonNull::<F>::dangling();
     // SAFETY: the assertion above holds, and a read of zero bytes is valid for every aligned,
     // non-null pointer, which `dangling` gives. All bytes of `F`, being none, are those of the

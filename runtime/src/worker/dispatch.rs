@@ -79,8 +79,11 @@ pub struct Descriptor {
     magic: u64,
     type_id: fn() -> TypeId,
     name: fn() -> &'static str,
-    prepare: fn(&[u8], Witness) -> Result<Box<dyn Run>, codec::Error>,
+    prepare: Prepare,
 }
+
+/// Makes a callable of what was bound to it.
+pub(crate) type Prepare = fn(&[u8], Witness) -> Result<Box<dyn Run>, codec::Error>;
 
 // SAFETY: `repr(C)`, and `magic` is first, a `u64`, and `MAGIC` in each value, because `new` is
 // the only constructor and fields are private to this file. The number was drawn at random and
@@ -98,7 +101,7 @@ impl Descriptor {
     pub(crate) const fn new(
         type_id: fn() -> TypeId,
         name: fn() -> &'static str,
-        prepare: fn(&[u8], Witness) -> Result<Box<dyn Run>, codec::Error>,
+        prepare: Prepare,
     ) -> Self {
         Descriptor { magic: Self::MAGIC, type_id, name, prepare }
     }

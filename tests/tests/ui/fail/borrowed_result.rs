@@ -1,0 +1,8 @@
+use procession::task;
+
+#[task]
+fn greeting() -> &'static str {
+    "hello"
+}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[procession::main]
+async fn main() -> Result<(), String> {
+    Ok(())
+}

@@ -1,0 +1,8 @@
+use procession::task;
+
+#[task]
+fn serve() -> ! {
+    loop {}
+}
+
+fn main() {}

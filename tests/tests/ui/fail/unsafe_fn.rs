@@ -1,0 +1,8 @@
+use procession::task;
+
+#[task]
+unsafe fn peek(address: usize) -> u8 {
+    unsafe { *(address as *const u8) }
+}
+
+fn main() {}
