@@ -26,6 +26,11 @@ pub fn r#type(r#in: u64) -> Result<u64, Vec<Option<(u8, String)>>> {
     Ok(r#in)
 }
 
+/// All kinds of tokens in types.
+#[task]
+pub fn types(_: (u8,), _: [u8; 4], _: Option<std::collections::BTreeMap<String, ()>>) {
+}
+
 /// With a name.
 #[task(name = "the name: \"ä\"")]
 pub async fn named() {}
@@ -45,11 +50,15 @@ fn main() -> Result<(), std::num::ParseIntError> {
     let tasks: Vec<_> = tasks.iter().map(|task| (task.name(), task.signature())).collect();
     let krate = module_path!();
     let path = |name: &str| format!("{krate}::{name}");
-    assert_eq!(tasks.len(), 5);
+    assert_eq!(tasks.len(), 6);
     for (name, signature) in [
         (path("square"), "fn(u64) -> u64"),
         (path("old"), "fn(u64, u8) -> u64"),
         (path("type"), "fn(u64) -> Result<u64, Vec<Option<(u8, String)>>>"),
+        (
+            path("types"),
+            "fn((u8,), [u8; 4], Option<std::collections::BTreeMap<String, ()>>)",
+        ),
         (path("nested"), "fn(u64) -> u64"),
         ("the name: \"ä\"".to_owned(), "async fn()"),
     ] {
