@@ -1,12 +1,12 @@
 //! Python's multiprocessing for Rust.
 
-#[expect(dead_code, reason = "used by the pool and the process, which come next")]
+#[allow(dead_code, reason = "used by the pool and the process, which come next")]
 mod callable;
 mod guard;
-#[expect(dead_code, reason = "used by the pool and the process, which come next")]
+#[allow(dead_code, reason = "used by the pool and the process, which come next")]
 mod os;
 mod transport;
-#[expect(dead_code, reason = "used by the pool and the process, which come next")]
+#[allow(dead_code, reason = "used by the pool and the process, which come next")]
 mod worker;
 
 #[doc(hidden)]

@@ -13,3 +13,5 @@ pub(crate) mod identity;
 pub(crate) mod names;
 mod stateless;
 pub(crate) mod task_fn;
+#[cfg(test)]
+mod tests;

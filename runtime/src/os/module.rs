@@ -227,3 +227,38 @@ fn notes_build_id(mut notes: &[u8], align: usize) -> Option<Vec<u8>> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::notes_build_id;
+
+    fn note(owner: &[u8], content: &[u8], kind: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for word in [owner.len(), content.len(), usize::try_from(kind).unwrap()] {
+            bytes.extend(u32::try_from(word).unwrap().to_ne_bytes());
+        }
+        for part in [owner, content] {
+            bytes.extend(part);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_build_id_is_found_among_other_notes() {
+        let id = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+        let all = [note(b"GNU\0", &[0; 5], 1), note(b"Go\0", &id, 3), note(b"GNU\0", &id, 3)];
+        assert_eq!(notes_build_id(&all.concat(), 4), Some(id.to_vec()));
+        assert_eq!(notes_build_id(&all[..2].concat(), 4), None);
+    }
+
+    #[test]
+    fn a_damaged_list_of_notes_has_no_build_id() {
+        let whole = note(b"GNU\0", &[1; 20], 3);
+        for len in 0..whole.len() {
+            assert_eq!(notes_build_id(&whole[..len], 4), None, "{len}");
+        }
+        assert_eq!(notes_build_id(&[0xff; 64], 4), None);
+        assert_eq!(notes_build_id(&[], 0), None);
+    }
+}
