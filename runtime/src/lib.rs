@@ -1,22 +1,143 @@
-//! Python's multiprocessing for Rust.
+//! Python's multiprocessing for Rust: run functions in other processes, one by one or in a pool.
+//!
+//! Write [`#[task]`](macro@task) over a function, and a copy of your program runs it, as a [`Process`]
+//! or in a [`Pool`]:
+//!
+//! ```
+//! use procession::{task, Pool};
+//!
+//! #[task]
+//! fn square(x: u64) -> u64 { x * x }
+//!
+//! #[procession::main]
+//! fn main() -> Result<(), procession::Error> {
+//!     let pool = Pool::new()?;                        // a worker for each available core
+//!     let squares = pool.map(square, 0..10)?;         // Vec<u64>, in input order
+//!     assert_eq!(squares[9], 81);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Processes are for what threads can't do: native code that crashes, leaks or isn't thread-safe, work
+//! that must be killed at a deadline, input from strangers. A worker that dies costs the one item that
+//! it was running; its error says which, and how the worker ended. Where threads will do, use `rayon`.
+//!
+//! # Single processes
+//!
+//! ```
+//! use procession::{task, Process};
+//!
+//! #[task]
+//! fn worker(num: u32) -> String { format!("worker {num} in {}", std::process::id()) }
+//!
+//! #[procession::main]
+//! fn main() -> Result<(), procession::Error> {
+//!     let running = (0..3)
+//!         .map(|i| Process::new(worker, (i,)).name(format!("worker-{i}")).start())
+//!         .collect::<Result<Vec<_>, _>>()?;
+//!     for p in running { println!("{}", p.join()?); }  // join gives the function's result
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Pools, time-outs, initializers
+//!
+//! ```
+//! use std::time::Duration;
+//! use procession::{task, Pool};
+//!
+//! #[task]
+//! fn init(path: String) { /* load the model once per worker */ let _ = path; }
+//! #[task]
+//! fn long_task(seconds: u64, tag: String) -> String { std::thread::sleep(Duration::from_secs(seconds)); tag }
+//!
+//! #[procession::main]
+//! fn main() -> Result<(), procession::Error> {
+//!     let pool = Pool::builder()
+//!         .processes(3)
+//!         .initializer(init, ("model.bin".to_owned(),))
+//!         .max_tasks_per_child(1000)
+//!         .build()?;
+//!     let result = pool.apply_async(long_task, (60, "a".into()));
+//!     match result.get_timeout(Duration::from_secs(1)) {
+//!         Ok(tag) => println!("{tag}"),
+//!         Err(e) if e.is_timeout() => println!("not ready yet; the task goes on"),
+//!         Err(e) => return Err(e),
+//!     }
+//!     // A hard limit: the worker that overruns it is killed and replaced, the pool goes on.
+//!     let late = pool.call(long_task).timeout(Duration::from_secs(2)).apply((60, "b".into()));
+//!     assert!(late.unwrap_err().is_timeout());
+//!     pool.close();
+//!     pool.terminate();
+//!     pool.join()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What can be called
+//!
+//! Any function, `async` or not, with up to 12 owned arguments that serde can serialise; an instance of
+//! a generic one; a closure that captures nothing; and [`bind`], which fixes some arguments of these.
+//! See [`TaskFn`]. No code travels: the worker is the same program and finds the function by its place.
+//!
+//! # How a program becomes a worker
+//!
+//! A worker is started from the same executable file, also when that was rebuilt or deleted meanwhile.
+//! It never runs your `main`: with the default feature `hook` it is taken over before `main`, so tests,
+//! doctests, benches and examples need nothing. [`#[procession::main]`](macro@main) makes it wait until
+//! std is set up, and is good style in a program. Code that runs *before* `main` (constructors of C++
+//! libraries, say) runs in workers, too.
+//!
+//! # Features
+//!
+//! - `hook` (default): workers are taken over before `main`. Without it, `#[procession::main]` or
+//!   [`init`] is needed; a program that forgot says so instead of starting itself over and over.
+//!
+//! # Questions
+//!
+//! *Why not `fork`?* After a fork of a program with threads, the child may only call what is
+//! async-signal-safe; in Rust nearly nothing is.
+//!
+//! *What does a worker inherit?* Arguments, environment, current directory, standard output and error.
+//! Standard input is `/dev/null`. No other descriptor reaches it.
+//!
+//! *What happens to globals?* Each worker has its own, as they are at the start of a program. Use an
+//! [initializer](PoolBuilder::initializer) to set them up once in each worker.
+//!
+//! *What if an item runs twice?* It doesn't: an item has begun or it hasn't, and one whose worker died
+//! is an error, unless you asked for [`retries`](Call::retries).
+//!
+//! *Which systems?* Linux, so far.
 
-#[allow(dead_code, reason = "used by the pool and the process, which come next")]
+mod api;
 mod callable;
+mod error;
 mod guard;
-#[allow(dead_code, reason = "used by the pool and the process, which come next")]
 mod os;
+mod sched;
+mod shm;
 mod transport;
-#[allow(dead_code, reason = "used by the pool and the process, which come next")]
 mod worker;
 
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
 
+pub use crate::api::builder::PoolBuilder;
+pub use crate::api::call::{Call, Callback, Then};
+pub use crate::api::current::{
+    CurrentProcess, ParentProcess, cpu_count, current_process, parent_process, set_executable, wait,
+};
+pub use crate::api::imap::{Imap, ImapUnordered};
+pub use crate::api::pool::Pool;
+pub use crate::api::process::{ActiveChild, Process, ProcessBuilder, active_children};
+pub use crate::api::result::{AsyncResult, ResultFuture};
 pub use crate::callable::bind::{Bound, bind};
 pub use crate::callable::names::{TaskInfo, tasks};
 pub use crate::callable::task_fn::{Payload, TaskFn};
+pub use crate::error::{Error, PanicInfo};
 pub use crate::guard::init;
+pub use crate::sched::{Progress, StartMethod, Stdio};
 
 /// Makes a function a task: one that other processes can run, and that can be called by name.
 ///

@@ -1,1 +1,181 @@
-//! Placeholder of the package.
+//! What all tests share: a watchdog, waiting on conditions, and a check that nothing is left behind.
+
+pub mod fixtures;
+pub mod gate;
+pub mod program;
+pub mod scenarios;
+pub mod scratch;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::parent_id;
+use std::process;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Far above what any test takes: it is there to turn a hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// Runs a test alone in its process, under a watchdog, and checks afterwards that it has left no
+/// child, descriptor or mapping behind.
+///
+/// Tests of one binary that look at the children and descriptors of their process can't overlap.
+pub fn alone<R>(test: impl FnOnce() -> R) -> R {
+    let _alone = serial();
+    let _watchdog = Watchdog::start();
+    // What the first use of the crate makes and keeps: the supervisor and its descriptors.
+    warm_up();
+    let before = Belongings::settled();
+    let result = test();
+    before.assert_no_more();
+    result
+}
+
+fn serial() -> MutexGuard<'static, ()> {
+    static SERIAL: Mutex<()> = Mutex::new(());
+    SERIAL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn warm_up() {
+    #[procession::task]
+    fn nothing() {}
+
+    procession::Process::new(nothing, ())
+        .start()
+        .expect("a process starts")
+        .join()
+        .expect("an empty task works");
+}
+
+/// Ends the whole process, with a message, when it isn't dropped in time.
+struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
+
+impl Watchdog {
+    fn start() -> Self {
+        let (sender, receiver) = channel::<()>();
+        let name = thread::current().name().unwrap_or("a test").to_owned();
+        thread::spawn(move || {
+            if receiver.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{name} hangs: it took longer than {PATIENCE:?}");
+                process::abort();
+            }
+        });
+        Self(Some(sender))
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.0.take();
+    }
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// It doesn't within a time that is ample on the slowest machine.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE / 2, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What a process has that may leak.
+#[derive(Debug, PartialEq, Eq)]
+struct Belongings {
+    children: Vec<i32>,
+    fds: BTreeMap<String, usize>,
+    shared_mappings: usize,
+}
+
+impl Belongings {
+    fn now() -> Self {
+        let mut fds = BTreeMap::new();
+        for entry in fs::read_dir("/proc/self/fd").expect("proc is mounted").flatten() {
+            let target = fs::read_link(entry.path()).map(|path| path.display().to_string());
+            // Sockets and pipes by kind, without their numbers; the directory that is being read isn't there.
+            if let Ok(target) = target {
+                let kind = target.split(':').next().unwrap_or_default().to_owned();
+                if !kind.starts_with("/proc/") {
+                    *fds.entry(kind).or_default() += 1;
+                }
+            }
+        }
+        let maps = fs::read_to_string("/proc/self/maps").expect("proc is mounted");
+        let shared_mappings = maps.lines().filter(|line| line.contains("memfd:")).count();
+        Self { children: children_of(process::id()), fds, shared_mappings }
+    }
+
+    /// What is there once the last process's remains have been cleared away in the background.
+    fn settled() -> Self {
+        loop {
+            let first = Self::now();
+            thread::sleep(Duration::from_millis(5));
+            if first == Self::now() {
+                return first;
+            }
+        }
+    }
+
+    fn is_more_than(&self, other: &Self) -> bool {
+        let more =
+            |(kind, count): (&String, &usize)| *count > other.fds.get(kind).copied().unwrap_or(0);
+        self.children != other.children
+            || self.fds.iter().any(more)
+            || self.shared_mappings > other.shared_mappings
+    }
+
+    /// Threads that end, and processes that are reaped in the background, may take a moment.
+    #[track_caller]
+    fn assert_no_more(&self) {
+        let start = Instant::now();
+        while Self::now().is_more_than(self) {
+            if start.elapsed() > Duration::from_secs(10) {
+                assert_eq!(*self, Self::now(), "the test has left something behind");
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// The process ids of all children of a process, zombies too.
+pub fn children_of(parent: u32) -> Vec<i32> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").expect("proc is mounted").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        if stat(pid).is_some_and(|(_, its_parent)| its_parent == parent) {
+            children.push(pid);
+        }
+    }
+    children
+}
+
+/// Whether a process exists and is no zombie.
+pub fn is_running(pid: u32) -> bool {
+    i32::try_from(pid).ok().and_then(stat).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// State and parent of a process.
+fn stat(pid: i32) -> Option<(char, u32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may hold anything, also brackets.
+    let mut fields = text[text.rfind(')')? + 2..].split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// The process that started this one.
+pub fn parent() -> u32 {
+    parent_id()
+}
+
+/// The programs in the README compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,4 +1,22 @@
-//! The only layer that talks to the operating system and to the loader.
+//! The only system calls of the crate.
+//!
+//! Everything here is a thin, safe face over one kernel interface. `os` does not know what a task,
+//! a worker or a pool is.
 
+pub(crate) mod clock;
 pub(crate) mod conjure;
+pub(crate) mod environment;
+pub(crate) mod epoll;
+pub(crate) mod exit;
+pub(crate) mod fault;
+pub(crate) mod hook;
+pub(crate) mod image;
+pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod signals;
+pub(crate) mod socket;
+pub(crate) mod spawn;
+pub(crate) mod wait;
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("procession supports Linux only so far: it stands on pidfd, memfd and epoll");

@@ -73,6 +73,11 @@ impl Main {
     }
 }
 
+/// Whether this program has a `main` under `#[procession::main]`, in which a worker takes over.
+pub(crate) fn waits_for_main() -> bool {
+    PROCESSION_0_1_MAINS.iter().any(Main::is_at_root)
+}
+
 /// What runs a callable in a worker: one static for each callable type.
 #[repr(C)]
 pub struct Descriptor {
@@ -233,6 +238,7 @@ impl Callee {
 
     /// The callable's name for messages to people: a task's name in the table, or the name of the
     /// type, or what could not be resolved.
+    #[cfg(test)]
     pub(crate) fn name(&self) -> String {
         match *self {
             Callee::Entry(index) => match entry(index) {

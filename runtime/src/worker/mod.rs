@@ -1,3 +1,17 @@
-//! What happens in a worker.
+//! The life of a worker after the guard has recognised it.
+//!
+//! `worker` knows items and callables, not pools: which items it gets is the parent's affair.
+//!
+//! A worker has two threads. The first watches the parent and ends the process when it dies. The
+//! second, with a name and a stack of known size, runs the tasks one after another. A process that may
+//! outlive its parent has nothing to watch, and runs its task on the first if the stack is large enough.
 
+pub(crate) mod build;
 pub(crate) mod dispatch;
+pub(crate) mod identity;
+mod life;
+mod outlet;
+mod panics;
+mod tasks;
+
+pub(crate) use life::run;

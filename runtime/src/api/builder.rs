@@ -1,0 +1,171 @@
+//! What a pool is to be like.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::current::cpu_count;
+use super::pool::Pool;
+use super::target::Target;
+use crate::callable::task_fn::TaskFn;
+use crate::error::Error;
+use crate::guard;
+use crate::sched::{Crew, Plan, StartMethod, Surroundings, Task};
+use crate::transport::hello::Role;
+
+/// The default of [`PoolBuilder::start_timeout`]: many times what a start takes on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// Describes a [`Pool`]: made by [`Pool::builder`].
+///
+/// ```
+/// use procession::{Pool, task};
+///
+/// #[task]
+/// fn load(model: String) {
+///     // Runs once in each worker.
+///     assert_eq!(model, "model.bin");
+/// }
+///
+/// # fn main() -> Result<(), procession::Error> {
+/// let pool = Pool::builder()
+///     .processes(2)
+///     .initializer(load, ("model.bin".to_owned(),))
+///     .max_tasks_per_child(1000)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until `build`"]
+pub struct PoolBuilder {
+    processes: Option<usize>,
+    initializer: Option<Result<Task, Error>>,
+    max_tasks: Option<usize>,
+    name: Option<String>,
+    stack_size: Option<usize>,
+    start_limit: Duration,
+    start_method: StartMethod,
+}
+
+impl PoolBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            processes: None,
+            initializer: None,
+            max_tasks: None,
+            name: None,
+            stack_size: None,
+            start_limit: START_LIMIT,
+            start_method: StartMethod::default(),
+        }
+    }
+
+    /// How many workers. Default: [`cpu_count`].
+    pub fn processes(mut self, count: usize) -> Self {
+        self.processes = Some(count);
+        self
+    }
+
+    /// Runs once in each worker before its first task. If it panics or ends the worker, the worker is
+    /// replaced; if that happens three times in a row, the pool fails with the cause. Default: none.
+    pub fn initializer<M, F: TaskFn<M>>(mut self, f: F, args: F::Args) -> Self {
+        const { F::CHECK };
+        self.initializer = Some(Target::new(&f).and_then(|target| target.with(&args)));
+        self
+    }
+
+    /// After so many tasks a worker is replaced by a new one. Default: never.
+    pub fn max_tasks_per_child(mut self, count: usize) -> Self {
+        self.max_tasks = Some(count);
+        self
+    }
+
+    /// The pool's name; its workers are called `name:1`, `name:2`, … Default: `Pool-1` and so on.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The stack of the thread that runs the tasks, in bytes, from 64 KiB on. Default: 8 MiB.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// How long a worker may take from its start until it is ready for its initializer; one that takes
+    /// longer is killed. Default: 30 s.
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.start_limit = limit;
+        self
+    }
+
+    /// How workers are started. Default: [`StartMethod::Spawn`].
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.start_method = method;
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// Zero processes or tasks; arguments of the initializer that can't be encoded; a worker that can't
+    /// be started (then none is left behind); a program without a guard: see
+    /// [`main`](macro@crate::main).
+    pub fn build(self) -> Result<Pool, Error> {
+        guard::check()?;
+        let workers = self.processes.unwrap_or_else(cpu_count);
+        if workers == 0 {
+            return Err(Error::usage("a pool needs at least one process"));
+        }
+        if self.max_tasks == Some(0) {
+            return Err(Error::usage("`max_tasks_per_child` must be at least 1"));
+        }
+        let StartMethod::Spawn = self.start_method;
+        let mut surroundings = Surroundings::default();
+        if let Some(stack_size) = self.stack_size {
+            check_stack_size(stack_size)?;
+            surroundings.stack_size = stack_size;
+        }
+        let plan = Plan {
+            name: self.name.unwrap_or_else(default_name),
+            role: Role::Pool,
+            workers,
+            initializer: self.initializer.transpose()?,
+            max_tasks: self.max_tasks,
+            start_limit: self.start_limit,
+            surroundings,
+        };
+        Ok(Pool::from_crew(Crew::start(plan)?, workers))
+    }
+}
+
+fn default_name() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    format!("Pool-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl std::fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("processes", &self.processes)
+            .field("max_tasks_per_child", &self.max_tasks)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Less doesn't hold std's own frames; more is no address space that a machine has.
+const STACK_SIZES: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 40;
+
+/// # Errors
+/// No thread can run on such a stack.
+pub(super) fn check_stack_size(bytes: usize) -> Result<(), Error> {
+    if STACK_SIZES.contains(&bytes) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("`stack_size` is in bytes, from 64 KiB to 1 TiB; {bytes} isn't")))
+}
+
+/// The limit for a single process, too.
+pub(super) const fn start_limit() -> Duration {
+    START_LIMIT
+}

@@ -1,0 +1,98 @@
+//! Anonymous memory that two processes share.
+
+#![expect(unsafe_code, reason = "mappings are raw memory")]
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU8;
+
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::stat::fstat;
+
+/// A type that may lie in memory which another process changes at will.
+///
+/// # Safety
+/// Every bit pattern is a valid value, in particular all zeros, and all fields have interior
+/// mutability (atomics or arrays of them), so that a change from outside breaks no rule of Rust.
+pub(crate) unsafe trait Shareable: Sized + Sync {}
+
+/// A `T` in a mapping of its own, unmapped on drop.
+pub(crate) struct Shared<T: Shareable> {
+    at: NonNull<T>,
+}
+
+// SAFETY: the mapping belongs to no thread, and `T: Sync` by `Shareable`.
+unsafe impl<T: Shareable> Send for Shared<T> {}
+// SAFETY: only `&T` is given out, and `T: Sync` by `Shareable`.
+unsafe impl<T: Shareable> Sync for Shared<T> {}
+
+impl<T: Shareable> Shared<T> {
+    const SIZE: NonZeroUsize = NonZeroUsize::new(size_of::<T>()).expect("nothing empty is shared");
+
+    /// New zeroed memory, reserved, so that writing to it can't fail later, and its descriptor.
+    pub(crate) fn create(name: &std::ffi::CStr) -> io::Result<(Self, OwnedFd)> {
+        let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let size = i64::try_from(Self::SIZE.get()).expect("shared types are small");
+        fallocate(&fd, FallocateFlags::empty(), 0, size)?;
+        // Nobody can shorten it, which would make a look at it fatal.
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok((Self::map(fd.as_fd())?, fd))
+    }
+
+    /// Maps memory that another process has created.
+    pub(crate) fn open(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let size = usize::try_from(fstat(fd)?.st_size).unwrap_or(0);
+        if size < Self::SIZE.get() {
+            return Err(io::Error::other("the shared memory is too short"));
+        }
+        Self::map(fd)
+    }
+
+    fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses the place, so no existing memory is replaced; the file is at
+        // least as long as the mapping and, being sealed by `create`, stays so.
+        let at = unsafe { mmap(None, Self::SIZE, protection, MapFlags::MAP_SHARED, fd, 0) }?;
+        Ok(Self { at: at.cast() })
+    }
+}
+
+impl<T: Shareable> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        const { assert!(align_of::<T>() <= 4096) };
+        // SAFETY: the mapping lives as long as `self`, is page-aligned and long enough; any bits are
+        // a valid `T`, and all its fields are atomics (`Shareable`).
+        unsafe { self.at.as_ref() }
+    }
+}
+
+impl<T: Shareable> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: `map` made this mapping with this size, and no reference into it outlives `self`.
+        let _ = unsafe { munmap(self.at.cast(), Self::SIZE.get()) };
+    }
+}
+
+/// Copies `from` to the front of `to`, as fast as plain memory. Only the side that owns these bytes
+/// by the protocol of the memory may call it.
+pub(crate) fn copy_in(to: &[AtomicU8], from: &[u8]) {
+    assert!(from.len() <= to.len(), "the copy fits");
+    let target = to.as_ptr().cast_mut().cast::<u8>();
+    // SAFETY: the assertion bounds the copy; atomics may be written through a shared reference. No
+    // other thread of this process touches the bytes (the caller owns them), and what another
+    // process reads meanwhile is discarded there by its check of the published length.
+    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), target, from.len()) };
+}
+
+/// Appends bytes that another process has written; each is read once.
+pub(crate) fn copy_out(from: &[AtomicU8], to: &mut Vec<u8>) {
+    to.extend(from.iter().map(|byte| byte.load(std::sync::atomic::Ordering::Relaxed)));
+}

@@ -1,0 +1,118 @@
+//! Unix stream sockets: pairs, descriptors beside bytes, and looking without taking.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage,
+    getsockname, recv, recvmsg, sendmsg,
+};
+
+use super::spawn::CHILD_SOCKET;
+
+/// Two connected ends, close-on-exec, the first for this process and non-blocking, the second to
+/// be handed to a child.
+pub(crate) fn pair() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((ours, above_child_socket(theirs.into())?))
+}
+
+/// The same descriptor, numbered above the one that the child will see, so that moving it there
+/// can't overwrite another one that is still to be moved.
+pub(crate) fn above_child_socket(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > CHILD_SOCKET {
+        return Ok(fd);
+    }
+    let number = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(CHILD_SOCKET + 1))?;
+    owned(number)
+}
+
+/// Sends as much of `parts` as the socket takes, with `fds` beside the first byte.
+pub(crate) fn send(
+    socket: &UnixStream,
+    parts: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control = if fds.is_empty() { &[][..] } else { &rights[..] };
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), parts, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Receives bytes and at most `limit` descriptors, which are close-on-exec from birth.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = cmsg_space!([RawFd; 4]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            Err(Errno::EINTR) => {}
+            result => break result?,
+        }
+    };
+    let mut fds = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            for number in numbers {
+                fds.push(owned(number)?);
+            }
+        }
+    }
+    Ok((message.bytes, fds))
+}
+
+/// Looks at the bytes that wait in the socket without taking them; never blocks.
+pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    Ok(recv(socket.as_raw_fd(), buffer, flags)?)
+}
+
+/// Takes over a descriptor number that the environment names, if it is a Unix socket that `belongs`
+/// to us. Otherwise it is left as it is.
+pub(crate) fn adopt(
+    number: RawFd,
+    belongs: impl FnOnce(BorrowedFd<'_>) -> bool,
+) -> Option<OwnedFd> {
+    let name = getsockname::<SockaddrStorage>(number).ok()?;
+    if name.family() != Some(AddressFamily::Unix) {
+        return None;
+    }
+    let socket = owned(number).ok()?;
+    if belongs(socket.as_fd()) {
+        Some(socket)
+    } else {
+        // It is somebody else's.
+        let _ = socket.into_raw_fd();
+        None
+    }
+}
+
+/// Makes sure that no program that is started from here inherits the descriptor.
+pub(crate) fn close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "descriptor numbers come out of C interfaces")]
+fn owned(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: the callers have the number from `F_DUPFD_CLOEXEC` or `SCM_RIGHTS`, both of which give
+    // a new descriptor that nobody else owns, or, in `adopt`, have checked that it is an open socket
+    // that the parent passed for this one purpose.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -1,0 +1,236 @@
+//! Taking in what workers send. None of it is trusted: what isn't a frame, or isn't the answer that is
+//! due, costs the worker its life and its item, and nothing else.
+
+use super::core::Core;
+use super::job::Answer;
+use super::ledger::Run;
+use super::queue::JobKey;
+use super::staff::{LEAVE_LIMIT, Phase};
+use super::turnover::PIDFD;
+use crate::error::{Error, Kind as Cause, PanicInfo};
+use crate::os::clock;
+use crate::os::epoll::Epoll;
+use crate::transport::frame::{Header, Kind, Small};
+use crate::transport::hello::Role;
+use crate::transport::{Received, codec};
+
+/// What came out of a worker's stream besides results.
+enum Next {
+    Nothing,
+    Settled(JobKey),
+    Other(Header, Vec<u8>),
+    Breach(String),
+}
+
+impl Core {
+    /// Takes in what the workers have sent.
+    pub(super) fn handle(&mut self, ready: &[u64], epoll: &Epoll) {
+        for token in ready {
+            if token & PIDFD == 0 {
+                self.read(*token, epoll);
+            } else {
+                self.bury(token & !PIDFD, epoll);
+            }
+        }
+        if !ready.is_empty() {
+            self.feed(epoll);
+        }
+    }
+
+    /// Reads once: what is left makes the socket ready again.
+    pub(super) fn read(&mut self, id: u64, epoll: &Epoll) {
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.open) else { return };
+        let received = worker.end.receive();
+        self.take_in(id);
+        let is_process = self.plan.role != Role::Pool;
+        let worker = self.workers.get_mut(&id).expect("only its burial removes it");
+        if is_process && worker.has_answered {
+            // That was all; its end comes next, and the end of the stream is no news.
+            worker.open = false;
+            let _ = epoll.remove(worker.end.as_fd());
+        } else if matches!(received, Ok(Received::End) | Err(_)) {
+            self.hang_up(id, epoll);
+        }
+    }
+
+    /// The stream has ended or can't be used. The rest is told by the worker's death.
+    pub(super) fn hang_up(&mut self, id: u64, epoll: &Epoll) {
+        if let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.open) {
+            worker.open = false;
+            worker.gone_by = Some(clock::nanos().saturating_add(LEAVE_LIMIT));
+            let _ = epoll.remove(worker.end.as_fd());
+        }
+    }
+
+    /// Handles all whole frames of a worker.
+    pub(super) fn take_in(&mut self, id: u64) {
+        loop {
+            match self.take_values(id) {
+                Next::Nothing => return,
+                Next::Settled(key) => self.end_job(key, None),
+                Next::Other(header, body) => {
+                    if let Err(what) = self.hear(id, header, &body) {
+                        return self.distrust(id, what);
+                    }
+                }
+                Next::Breach(what) => return self.distrust(id, what),
+            }
+        }
+    }
+
+    /// Takes in results, the common case, until there is something else to do. This loop runs for every
+    /// item: it strikes it off the ledger and copies its bytes, once, from the worker's buffer.
+    fn take_values(&mut self, id: u64) -> Next {
+        let Self { workers, jobs, barren_deaths, .. } = self;
+        let Some(worker) = workers.get_mut(&id) else { return Next::Nothing };
+        loop {
+            if Small::begins(worker.end.bytes()) {
+                let Some((run, number)) = worker.ledger.due() else {
+                    return Next::Breach("a result that nobody waits for".to_owned());
+                };
+                let Run { job: key, items } = run.clone();
+                let bytes = worker.end.bytes();
+                let (count, length, is_settled) = match jobs.get(key) {
+                    Some(work) => {
+                        worker.latest = Some(work.job.spec.callee);
+                        let (count, length) = work.settle_tiny(items, number, bytes);
+                        (count, length, work.is_settled())
+                    }
+                    // The job is done already; its late results are dropped one by one.
+                    None => match Small::parse(bytes) {
+                        Some((got, length)) if got == number & Small::NUMBER => {
+                            let length = Small::SIZE + length;
+                            (u32::from(bytes.len() >= length), length, false)
+                        }
+                        _ => (0, 0, false),
+                    },
+                };
+                if count == 0 {
+                    return match Small::parse(bytes) {
+                        Some((got, _)) if got != number & Small::NUMBER => Next::Breach(format!(
+                            "a tiny result with the number {got}, which isn't due"
+                        )),
+                        _ => Next::Nothing,
+                    };
+                }
+                worker.has_answered = true;
+                *barren_deaths = 0;
+                worker.end.skip(length);
+                worker.ledger.answered_many(count);
+                if is_settled {
+                    return Next::Settled(key);
+                }
+                continue;
+            }
+            let (header, mut body) = match worker.end.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Next::Nothing,
+                Err(malformed) => return Next::Breach(malformed.to_string()),
+            };
+            if header.kind != Kind::Value {
+                return Next::Other(header, body.bytes().to_vec());
+            }
+            let Some((key, item)) = worker.ledger.answered(header.number) else {
+                return Next::Breach(format!("a result for item {}", header.number));
+            };
+            let Some(work) = jobs.get(key) else { continue };
+            worker.latest = Some(work.job.spec.callee);
+            worker.has_answered = true;
+            *barren_deaths = 0;
+            let large = body.take_large();
+            work.settle(
+                item,
+                large.map_or_else(
+                    || Answer::Value(body.bytes()),
+                    |(buffer, start)| Answer::Large(buffer, start),
+                ),
+            );
+            if work.is_settled() {
+                return Next::Settled(key);
+            }
+        }
+    }
+
+    /// Handles a frame other than a value; an error says what is wrong with it.
+    pub(super) fn hear(&mut self, id: u64, header: Header, body: &[u8]) -> Result<(), String> {
+        let worker = self.workers.get_mut(&id).expect("the caller has just had it");
+        let text = || String::from_utf8_lossy(body).into_owned();
+        let failure = match header.kind {
+            Kind::Ready => {
+                let initializes = self.plan.initializer.is_some();
+                if !matches!(worker.phase, Phase::Starting { .. }) {
+                    return Ok(());
+                }
+                worker.phase = if initializes { Phase::Initializing } else { Phase::Ready };
+                worker.was_ready = !initializes;
+                if !initializes {
+                    self.early_deaths = 0;
+                    self.has_worked = true;
+                }
+                return Ok(());
+            }
+            Kind::InitDone => {
+                if worker.phase == Phase::Initializing {
+                    worker.phase = Phase::Ready;
+                }
+                worker.was_ready = true;
+                self.has_worked = true;
+                self.early_deaths = 0;
+                return Ok(());
+            }
+            // Past its beginnings a worker has no say over the whole pool.
+            Kind::Refused | Kind::InitFailed if worker.is_at_work() => {
+                return Err(format!("a frame {:?} after it was ready", header.kind));
+            }
+            Kind::Refused => {
+                let error = Error::new(Cause::Start(text())).by_worker(worker.pid);
+                worker.doom = Some(error.clone());
+                self.end(error);
+                return Ok(());
+            }
+            Kind::InitFailed => {
+                let name = self.plan.initializer.as_ref().map_or("", |task| &task.name);
+                let text = format!("the initializer `{name}` failed: {}", text());
+                worker.kill(Some(Error::new(Cause::Start(text)).by_worker(worker.pid)));
+                return Ok(());
+            }
+            Kind::Spent => {
+                let nanos = body.first_chunk().ok_or("half a report of time")?;
+                if let Some(callee) = worker.latest {
+                    let pace = self.paces.entry(callee).or_default();
+                    pace.observe(header.number, u64::from_le_bytes(*nanos));
+                }
+                return Ok(());
+            }
+            Kind::Panicked => {
+                let info: PanicInfo = codec::decode(body).map_err(|_| "a garbled panic")?;
+                Cause::Panic(info)
+            }
+            Kind::BadArguments => {
+                Cause::Data(format!("its arguments can't be decoded: {}", text()))
+            }
+            Kind::BadResult => Cause::Data(format!("its result can't be encoded: {}", text())),
+            kind => return Err(format!("a frame {kind:?}, which only parents send")),
+        };
+        let pid = worker.pid;
+        let answered = worker.ledger.answered(header.number);
+        let (key, item) = answered.ok_or_else(|| format!("a result for item {}", header.number))?;
+        let worker = self.workers.get_mut(&id).expect("it is still there");
+        worker.has_answered = true;
+        if let Some(work) = self.jobs.get(key) {
+            worker.latest = Some(work.job.spec.callee);
+            let error = Error::new(failure).of_task(&work.job.spec.task);
+            let error = error.at_index(work.index(item)).by_worker(pid);
+            self.settle(key, item, Answer::Failed(error));
+        }
+        Ok(())
+    }
+
+    /// A worker that doesn't speak the protocol is killed; its death does the rest.
+    pub(super) fn distrust(&mut self, id: u64, what: String) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            let error = Error::new(Cause::Protocol(what)).by_worker(worker.pid);
+            worker.kill(Some(error));
+        }
+    }
+}

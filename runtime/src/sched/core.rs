@@ -1,0 +1,226 @@
+//! The state machine of a pool (and of a single process, which is a pool of one that is not replaced).
+//!
+//! ```text
+//! OPEN ---close---> CLOSED ---work done---> workers told to go ---> empty
+//!   |                 |
+//!   +---terminate-----+---> OVER(why) ---> workers killed ---> empty
+//!   +---workers die before working---> OVER(cause)
+//! ```
+//!
+//! The file is long because these moves share one state, and whoever reads one must see the others.
+//!
+//! Everything here happens under the pool's lock, never blocks and calls no user code. Who holds the
+//! lock, who waits, and who is told afterwards is [`crew`](super::crew)'s affair.
+//!
+//! The way of an item: [`submit`](Core::submit) puts it into the queue of jobs, `feeding.rs` gives it to a
+//! worker, `answers.rs` settles it with the worker's answer. `turnover.rs` settles or puts back the items
+//! of a worker that died, `deadlines.rs` does what is due at a time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::chunk::Pace;
+use super::crew::Identity;
+use super::job::{Answer, Bound, Job, Work};
+use super::ledger::Run;
+use super::queue::{JobKey, Jobs};
+use super::staff::{Plan, Worker};
+use crate::error::{Error, Kind as Cause};
+use crate::os::epoll::Epoll;
+use crate::transport::message::{CalleeBytes, Inputs};
+
+pub(super) enum State {
+    Open,
+    Closed,
+    Over(Error),
+}
+
+/// Who is told what, once the lock is released.
+#[derive(Default)]
+pub(super) struct News {
+    pub(super) wakers: Vec<Waker>,
+    /// Jobs that are done.
+    pub(super) done: Vec<Arc<Job>>,
+    /// Workers that were started, for the supervisor to watch.
+    pub(super) started: Vec<(u64, Arc<OwnedFd>)>,
+    /// Whether it was the one worker of a process that has gone.
+    pub(super) is_over: bool,
+    /// Whether a worker has gone or the pool has changed its state.
+    pub(super) staff_changed: bool,
+}
+
+pub(super) struct Core {
+    pub(super) plan: Plan,
+    pub(super) state: State,
+    pub(super) workers: BTreeMap<u64, Worker>,
+    pub(super) news: News,
+    pub(super) jobs: Jobs,
+    pub(super) paces: HashMap<CalleeBytes, Pace>,
+    pub(super) next_worker: u64,
+    /// How many open jobs call somebody back.
+    pub(super) urgent_jobs: usize,
+    pub(super) early_deaths: u32,
+    /// Whether a worker has ever been ready.
+    pub(super) has_worked: bool,
+    /// How many workers in a row have died with items at hand and none begun.
+    pub(super) barren_deaths: u32,
+    pub(super) restart_at: Option<u64>,
+    /// Who is to be woken when no worker is left.
+    pub(super) gone_wakers: Vec<Waker>,
+    /// The first worker, which may have ended.
+    pub(super) first_started: Option<Identity>,
+    /// How the last worker ended.
+    pub(super) last_status: Option<ExitStatus>,
+}
+
+impl Core {
+    pub(super) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            state: State::Open,
+            workers: BTreeMap::new(),
+            news: News::default(),
+            jobs: Jobs::default(),
+            paces: HashMap::new(),
+            next_worker: 0,
+            urgent_jobs: 0,
+            early_deaths: 0,
+            has_worked: false,
+            barren_deaths: 0,
+            restart_at: None,
+            gone_wakers: Vec::new(),
+            first_started: None,
+            last_status: None,
+        }
+    }
+
+    /// Takes a job on, or ends it at once where no work is taken.
+    pub(super) fn submit(
+        &mut self,
+        job: Arc<Job>,
+        inputs: Inputs,
+        failed: Vec<(u32, Error)>,
+        epoll: &Epoll,
+    ) {
+        let refusal = match &self.state {
+            State::Open => None,
+            State::Closed => Some(Error::new(Cause::Closed("the pool is closed"))),
+            State::Over(why) => Some(why.clone()),
+        };
+        let task = job.spec.task.clone();
+        let work = Work::new(job, inputs, failed);
+        if refusal.is_some() || work.is_settled() {
+            return self.conclude(work, refusal.map(|why| why.of_task(&task)));
+        }
+        let job = Arc::clone(&work.job);
+        self.urgent_jobs += usize::from(job.is_urgent());
+        job.set_key(self.jobs.insert(work));
+        self.feed(epoll);
+    }
+
+    /// Ends a job before its time. False: it was done already.
+    pub(super) fn cancel(&mut self, job: &Arc<Job>, epoll: &Epoll) -> bool {
+        let Some(key) = job.key() else { return false };
+        if self.jobs.get(key).is_none() {
+            return false;
+        }
+        let error = Error::new(Cause::Cancelled).of_task(&job.spec.task);
+        self.end_job(key, Some(error));
+        self.recall(key, 0);
+        self.feed(epoll);
+        true
+    }
+
+    /// Whether a worker may send something.
+    pub(super) fn expects_something(&self) -> bool {
+        self.workers.values().any(|worker| {
+            worker.open && (worker.ledger.items() > 0 || worker.blocked || !worker.is_at_work())
+        })
+    }
+
+    /// Whether what arrives has to be seen at once: workers run dry, or somebody is to be called back.
+    pub(super) fn is_urgent(&mut self) -> bool {
+        self.urgent_jobs > 0
+            || self.jobs.first().is_some()
+            || self.workers.values().any(|worker| worker.blocked)
+    }
+
+    pub(super) fn end_job(&mut self, key: JobKey, rest: Option<Error>) {
+        if let Some(work) = self.jobs.remove(key) {
+            self.urgent_jobs -= usize::from(work.job.is_urgent());
+            if let Some(bound) = work.job.spec.bound.as_ref().filter(|_| work.job.spec.bound_once) {
+                self.workers.values_mut().for_each(|worker| worker.forget(bound.number));
+            }
+            self.conclude(work, rest);
+        }
+    }
+
+    pub(super) fn forget(&mut self, bound: &Bound, epoll: &Epoll) {
+        self.workers.values_mut().for_each(|worker| worker.forget(bound.number));
+        self.flush(epoll);
+    }
+
+    pub(super) fn conclude(&mut self, work: Work, rest: Option<Error>) {
+        self.news.done.push(Arc::clone(&work.job));
+        self.news.wakers.extend(work.finish(rest));
+    }
+
+    /// Settles an item and what follows from it.
+    pub(super) fn settle(&mut self, key: JobKey, item: u32, answer: Answer<'_>) {
+        let Some(work) = self.jobs.get(key) else { return };
+        let cut = work.settle(item, answer);
+        if work.is_settled() {
+            self.end_job(key, None);
+        }
+        if cut {
+            self.recall(key, item + 1);
+        }
+    }
+
+    /// Takes back the items of a job from an index on, from all workers that hold some.
+    pub(super) fn recall(&mut self, key: JobKey, from: u32) {
+        let ids: Vec<u64> = self.workers.keys().copied().collect();
+        for id in ids {
+            let worker = self.workers.get_mut(&id).expect("the key is from the map");
+            if worker.ledger.runs().any(|run| run.job == key && run.items.end > from) {
+                let runs = worker.take_back();
+                self.put_back(runs);
+            }
+        }
+    }
+
+    pub(super) fn put_back(&mut self, runs: Vec<Run>) {
+        for run in runs.into_iter().rev() {
+            if let Some(work) = self.jobs.get(run.job) {
+                work.put_back(run.items);
+                self.jobs.serve_first(run.job);
+            }
+        }
+    }
+
+    /// Gives up: every open job fails with `why`, all workers are killed.
+    pub(super) fn end(&mut self, why: Error) {
+        if matches!(self.state, State::Over(_)) {
+            return;
+        }
+        self.state = State::Over(why.clone());
+        self.news.staff_changed = true;
+        for key in self.jobs.keys() {
+            let task =
+                self.jobs.get(key).map(|work| work.job.spec.task.clone()).unwrap_or_default();
+            self.end_job(key, Some(why.clone().of_task(&task)));
+        }
+        self.workers.values_mut().for_each(|worker| worker.kill(None));
+    }
+
+    pub(super) fn close(&mut self, epoll: &Epoll) {
+        if matches!(self.state, State::Open) {
+            self.state = State::Closed;
+            self.news.staff_changed = true;
+            self.feed(epoll);
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! A pool's workers behind their lock, and who waits for them.
+//!
+//! Callers that wait follow the leader-followers pattern (Schmidt et al., "Leader/Followers", 2000): no
+//! thread stands between a worker and its caller.
+//!
+//! ```text
+//! FREE   nobody waits on the pool's descriptors; while items are out, the supervisor attends to them
+//! LED    one caller, the leader, waits on them without holding the lock, and handles what arrives,
+//!        for the others, too
+//! ```
+//!
+//! Everybody who releases the lock sees to it ([`Crew::settle`]) that, when the lead is free, a waiting
+//! caller is woken to take it, or, when there is none, the supervisor is told. A caller that leaves,
+//! for whatever reason, does the same, so the lead is never lost. Whoever completes something that the
+//! leader may wait for, or brings a deadline nearer, rings the bell.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use super::children;
+use super::core::{Core, News, State};
+use super::job::{Bound, Group, Inputs, Job};
+use super::staff::Plan;
+use super::supervisor::{self, Supervisor};
+use super::turnover::cant_start;
+use crate::error::{Error, Kind};
+use crate::os::clock;
+use crate::os::epoll::Epoll;
+use crate::transport::hello::Role;
+
+/// While nobody waits, the supervisor takes results in so late, many at once: in nanoseconds, a few
+/// times what waking it costs everybody.
+const GATHER: u64 = 300_000;
+
+/// A pool's workers, or the one worker of a process.
+pub(crate) struct Crew {
+    inner: Mutex<Inner>,
+    epoll: Epoll,
+    supervisor: &'static Supervisor,
+    token: OnceLock<u64>,
+}
+
+struct Inner {
+    core: Core,
+    led: bool,
+    /// When the leader looks up at the latest.
+    leads_until: Option<u64>,
+    waiting: Vec<Arc<Waiter>>,
+    /// Whether the supervisor will see what arrives.
+    attended: bool,
+    /// Whether results are coming in or about to, so that the supervisor does better to let some gather.
+    busy: bool,
+    /// When the supervisor will look.
+    tick: Option<u64>,
+}
+
+/// A process as its parent knows it, also after its end.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    /// Among all children of this process.
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+    pub(crate) pidfd: Arc<OwnedFd>,
+}
+
+/// A caller that waits and does not lead.
+struct Waiter {
+    what: What,
+    wake: Condvar,
+}
+
+/// What a caller waits for.
+#[derive(Clone)]
+pub(crate) enum What {
+    Job(Arc<Job>),
+    /// Any job of a group.
+    Group(Arc<Group>),
+    /// All workers to have gone.
+    NoWorkers,
+}
+
+impl What {
+    fn is_done(&self, core: &Core) -> bool {
+        match self {
+            Self::Job(job) => job.outcome().is_some(),
+            Self::Group(group) => !group.is_empty(),
+            Self::NoWorkers => core.workers.is_empty(),
+        }
+    }
+
+    fn is_in(&self, news: &News) -> bool {
+        match self {
+            Self::Job(job) => news.done.iter().any(|done| Arc::ptr_eq(done, job)),
+            Self::Group(group) => news.done.iter().any(|done| {
+                done.group.as_ref().is_some_and(|(other, _)| Arc::ptr_eq(other, group))
+            }),
+            Self::NoWorkers => news.staff_changed,
+        }
+    }
+}
+
+impl Crew {
+    /// Starts all workers of a plan.
+    ///
+    /// # Errors
+    /// One of them can't be started; none is left then.
+    pub(crate) fn start(plan: Plan) -> Result<Arc<Self>, Error> {
+        let supervisor = supervisor::get()?;
+        let epoll = Epoll::new().map_err(|error| Error::system("can't make a pool", &error))?;
+        let workers = plan.workers;
+        let is_pool = plan.role == Role::Pool;
+        let inner = Inner {
+            core: Core::new(plan),
+            led: false,
+            leads_until: None,
+            waiting: Vec::new(),
+            attended: false,
+            busy: false,
+            tick: None,
+        };
+        let crew =
+            Arc::new(Self { inner: Mutex::new(inner), epoll, supervisor, token: OnceLock::new() });
+        let token = supervisor.add(&crew)?;
+        let _ = crew.token.set(token);
+
+        if !is_pool {
+            children::add(&crew);
+        }
+        let mut inner = crew.lock();
+        let mut result = Ok(());
+        for _ in 0..workers {
+            result = inner.core.start_one(&crew.epoll);
+            if let Err(error) = &result {
+                inner.core.end(cant_start(error));
+                break;
+            }
+        }
+        crew.settle(inner);
+        if let Err(error) = result {
+            children::remove(&crew);
+            crew.wait_for(&What::NoWorkers, Some(Duration::from_secs(1)));
+            return Err(cant_start(&error));
+        }
+        Ok(crew)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something under the lock.
+    pub(super) fn with<R>(self: &Arc<Self>, f: impl FnOnce(&mut Core, &Epoll) -> R) -> R {
+        let mut inner = self.lock();
+        let result = f(&mut inner.core, &self.epoll);
+        self.settle(inner);
+        result
+    }
+
+    /// Releases the lock: see the top of the file. All that must be told is told here.
+    fn settle(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
+        let news = std::mem::take(&mut inner.core.news);
+        self.tell(&mut inner, &news);
+        self.pass_the_lead_on(&mut inner);
+        drop(inner);
+        self.after(news);
+    }
+
+    /// Wakes the waiting callers whom the news concern.
+    fn tell(&self, inner: &mut Inner, news: &News) {
+        if news.done.is_empty() && !news.staff_changed {
+            return;
+        }
+        inner.waiting.iter().filter(|waiter| waiter.what.is_in(news)).for_each(|waiter| {
+            waiter.wake.notify_one();
+        });
+        if inner.led {
+            self.epoll.ring();
+        }
+    }
+
+    fn pass_the_lead_on(&self, inner: &mut Inner) {
+        let now = clock::nanos();
+        let next = inner.core.next_tick(now);
+        if inner.led {
+            let sooner = |tick| inner.leads_until.is_none_or(|until| tick < until);
+            if next.is_some_and(sooner) {
+                self.epoll.ring();
+            }
+            return;
+        }
+        if let Some(waiter) = inner.waiting.first() {
+            waiter.wake.notify_one();
+            return;
+        }
+        let token = *self.token.get().expect("set before anything can happen");
+        let mut next = next;
+        if inner.core.expects_something() && !inner.attended {
+            if inner.busy && !inner.core.is_urgent() {
+                next = Some(next.map_or(now + GATHER, |next| next.min(now + GATHER)));
+            } else {
+                self.supervisor.attend_to(self, token);
+                inner.attended = true;
+            }
+        }
+        let sooner = |tick| inner.tick.is_none_or(|known| tick < known);
+        if next.is_some_and(sooner) {
+            self.supervisor.attend_at(token, next);
+            inner.tick = next;
+        }
+    }
+
+    /// What may only be done without the lock.
+    fn after(self: &Arc<Self>, news: News) {
+        for (worker, pidfd) in news.started {
+            self.supervisor.watch(self, worker, pidfd);
+        }
+        if news.is_over {
+            children::remove(self);
+        }
+        for waker in news.wakers {
+            // The user's code: its panic must not take the lead or the supervisor with it.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                std::mem::forget(payload);
+            }
+        }
+    }
+
+    /// Waits; false when the time is over first. The caller leads where nobody else does.
+    pub(crate) fn wait_for(self: &Arc<Self>, what: &What, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|time| {
+            clock::nanos().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+        });
+        let mut inner = self.lock();
+        let done = loop {
+            if what.is_done(&inner.core) {
+                break true;
+            }
+            if deadline.is_some_and(|deadline| deadline <= clock::nanos()) {
+                break false;
+            }
+            inner = if inner.led {
+                self.follow(inner, what, deadline)
+            } else {
+                self.lead(inner, deadline)
+            };
+        };
+        self.settle(inner);
+        done
+    }
+
+    /// Waits on the workers themselves, once, and handles what comes.
+    fn lead<'a>(
+        self: &'a Arc<Self>,
+        mut inner: MutexGuard<'a, Inner>,
+        deadline: Option<u64>,
+    ) -> MutexGuard<'a, Inner> {
+        let now = clock::nanos();
+        let until = [deadline, inner.core.next_tick(now)].into_iter().flatten().min();
+        inner.led = true;
+        inner.leads_until = until;
+        if inner.attended {
+            self.supervisor.leave_alone(self, *self.token.get().expect("set at the start"));
+            inner.attended = false;
+        }
+        let news = std::mem::take(&mut inner.core.news);
+        drop(inner);
+        self.after(news);
+
+        let timeout = until.map(|until| Duration::from_nanos(until.saturating_sub(now)));
+        let mut events = self.epoll.wait(timeout).unwrap_or_default();
+        if events.is_empty() && until.is_some_and(|until| until <= clock::nanos()) {
+            // This process may have been stopped meanwhile: what has arrived comes before what is due.
+            events = self.epoll.wait(Some(Duration::ZERO)).unwrap_or_default();
+        }
+
+        let mut inner = self.lock();
+        inner.led = false;
+        inner.core.handle(&events, &self.epoll);
+        inner.core.tick(clock::nanos(), &self.epoll);
+        let news = std::mem::take(&mut inner.core.news);
+        self.tell(&mut inner, &news);
+        let is_quiet = news.wakers.is_empty() && news.started.is_empty();
+        if is_quiet && news.done.is_empty() && !news.is_over {
+            return inner;
+        }
+        // Without the lock: also the drop of a job may run the user's code.
+        drop(inner);
+        self.after(news);
+        self.lock()
+    }
+
+    /// Waits for the leader to bring it, or to leave.
+    fn follow<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner>,
+        what: &What,
+        deadline: Option<u64>,
+    ) -> MutexGuard<'a, Inner> {
+        let waiter = Arc::new(Waiter { what: what.clone(), wake: Condvar::new() });
+        inner.waiting.push(Arc::clone(&waiter));
+        let mut inner = match deadline {
+            None => waiter.wake.wait(inner).unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let left = Duration::from_nanos(deadline.saturating_sub(clock::nanos()));
+                waiter.wake.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        inner.waiting.retain(|other| !Arc::ptr_eq(other, &waiter));
+        inner
+    }
+
+    /// The supervisor's turn: something has arrived, or is due.
+    pub(super) fn attend(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        inner.attended = false;
+        inner.tick = None;
+        if !inner.led {
+            let events = self.epoll.wait(Some(Duration::ZERO)).unwrap_or_default();
+            inner.busy = !events.is_empty();
+            inner.core.handle(&events, &self.epoll);
+            inner.core.tick(clock::nanos(), &self.epoll);
+        }
+        self.settle(inner);
+    }
+
+    /// The supervisor's word that a worker has ended.
+    /// False: it hasn't.
+    pub(super) fn bury(self: &Arc<Self>, worker: u64) -> bool {
+        self.with(|core, epoll| core.bury(worker, epoll))
+    }
+
+    // ---- what the verbs of the API come down to -----------------------------------------------------
+
+    /// Takes a job on. `failed` are items that couldn't be encoded, in order.
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        job: Arc<Job>,
+        inputs: Inputs,
+        failed: Vec<(u32, Error)>,
+    ) {
+        let mut inner = self.lock();
+        inner.core.submit(job, inputs, failed, &self.epoll);
+        inner.busy = true;
+        self.settle(inner);
+    }
+
+    /// Has `waker` woken when no worker is left. False: none is.
+    pub(crate) fn wake_when_gone(&self, waker: &Waker) -> bool {
+        let mut inner = self.lock();
+        let core = &mut inner.core;
+        if !core.workers.is_empty() && !core.gone_wakers.iter().any(|known| known.will_wake(waker))
+        {
+            core.gone_wakers.push(waker.clone());
+        }
+        !core.workers.is_empty()
+    }
+
+    /// Has results taken in as they arrive: somebody will be woken by them.
+    pub(crate) fn hurry(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        inner.busy = false;
+        self.settle(inner);
+    }
+
+    /// Takes a job on and waits for it, without telling the supervisor in between.
+    pub(crate) fn run(self: &Arc<Self>, job: &Arc<Job>, inputs: Inputs, failed: Vec<(u32, Error)>) {
+        let mut inner = self.lock();
+        inner.core.submit(Arc::clone(job), inputs, failed, &self.epoll);
+        if inner.led || job.outcome().is_some() {
+            self.settle(inner);
+        } else {
+            drop(inner);
+        }
+        if job.outcome().is_none() {
+            self.wait_for(&What::Job(Arc::clone(job)), None);
+        }
+    }
+
+    pub(crate) fn cancel(self: &Arc<Self>, job: &Arc<Job>) -> bool {
+        self.with(|core, epoll| core.cancel(job, epoll))
+    }
+
+    /// Has workers forget bound arguments that no job will use any more.
+    pub(crate) fn forget(self: &Arc<Self>, bound: &Bound) {
+        self.with(|core, epoll| core.forget(bound, epoll));
+    }
+
+    pub(crate) fn close(self: &Arc<Self>) {
+        self.with(|core, epoll| core.close(epoll));
+    }
+
+    /// Ends everything now.
+    pub(crate) fn terminate(self: &Arc<Self>) {
+        self.with(|core, _| core.end(Error::new(Kind::Closed("the pool was terminated"))));
+    }
+
+    pub(super) fn is_pool(&self) -> bool {
+        self.lock().core.plan.role == Role::Pool
+    }
+
+    /// Whether it takes no more work.
+    pub(crate) fn is_closed(&self) -> bool {
+        !matches!(self.lock().core.state, State::Open)
+    }
+
+    /// The cause, when the pool has failed rather than been closed.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        match &self.lock().core.state {
+            State::Over(why) if !why.is_closed() => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// The process ids of the workers that serve.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let inner = self.lock();
+        inner
+            .core
+            .workers
+            .values()
+            .filter(|worker| worker.serves())
+            .map(|worker| worker.pid)
+            .collect()
+    }
+
+    /// Whether any worker is left, and how the last one ended.
+    pub(crate) fn last_status(&self) -> (bool, Option<std::process::ExitStatus>) {
+        let inner = self.lock();
+        (!inner.core.workers.is_empty(), inner.core.last_status)
+    }
+
+    /// Which process the one worker of a process is.
+    pub(crate) fn identity(&self) -> Identity {
+        self.lock().core.first_started.clone().expect("a crew is made by starting a worker")
+    }
+
+    /// Whether it is a process that must not outlive this one.
+    pub(crate) fn is_daemon(&self) -> bool {
+        self.lock().core.plan.role == Role::Process { daemon: true }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.lock().core.plan.name.clone()
+    }
+}
+
+impl AsFd for Crew {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.get() {
+            self.supervisor.remove(*token);
+        }
+    }
+}

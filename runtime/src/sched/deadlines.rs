@@ -1,0 +1,102 @@
+//! What is due at a time: time limits, starts and departures that take too long, results that are
+//! overdue, starts that are tried again. Whoever leads, or the supervisor, calls [`Core::tick`].
+
+use std::time::Duration;
+
+use super::core::Core;
+use super::staff::Phase;
+use crate::error::{Error, Kind as Cause};
+use crate::os::epoll::Epoll;
+
+impl Core {
+    /// Does what is due: limits, overdue results, starts that are tried again.
+    pub(super) fn tick(&mut self, now: u64, epoll: &Epoll) {
+        let ids: Vec<u64> = self.workers.keys().copied().collect();
+        let mut changed = false;
+        for id in ids {
+            changed |= self.tick_worker(id, now);
+        }
+        if self.restart_at.is_some_and(|at| at <= now) {
+            self.restart_at = None;
+            self.hire(epoll);
+            changed = true;
+        }
+        if changed {
+            self.feed(epoll);
+        }
+    }
+
+    pub(super) fn tick_worker(&mut self, id: u64, now: u64) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else { return false };
+        match worker.phase {
+            Phase::Starting { until } if until <= now => {
+                // A process says that it is ready together with its result.
+                if worker.read_outbox() {
+                    self.take_in(id);
+                    return true;
+                }
+                let limit = self.plan.start_limit;
+                let text = format!(
+                    "a worker (pid {}) took no task within {limit:?} of its start",
+                    worker.pid
+                );
+                worker.kill(Some(Error::new(Cause::Start(text)).by_worker(worker.pid)));
+                return true;
+            }
+            Phase::Leaving { until } if until <= now => {
+                worker.kill(None);
+                return true;
+            }
+            _ if worker.gone_by.is_some_and(|by| by <= now) => {
+                let what = "an end of its results, without ending itself".to_owned();
+                worker.kill(Some(Error::new(Cause::Protocol(what)).by_worker(worker.pid)));
+                return true;
+            }
+            Phase::Doomed => return false,
+            _ => {}
+        }
+        let changed = worker.peek(now);
+        if changed {
+            self.take_in(id);
+        }
+        changed | self.enforce(id, now)
+    }
+
+    /// Kills a worker whose item is too late, so that only this item can be hit: the worker can't
+    /// begin another one once the rest has been taken back.
+    pub(super) fn enforce(&mut self, id: u64, now: u64) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else { return false };
+        let current = worker.page.claim.current();
+        if worker.deadline(now).is_none_or(|at| at > now) {
+            return false;
+        }
+        let running = worker.ledger.at(worker.ledger.running(current));
+        let Some((_, _, Some(limit))) = running else { return false };
+        if !worker.page.claim.take_back_after(current) {
+            return false;
+        }
+        let runs = worker.ledger.take_back(current);
+        let runs = worker.forgive(runs);
+        worker.kill(Some(
+            Error::new(Cause::TimeLimit(Duration::from_nanos(limit))).by_worker(worker.pid),
+        ));
+        self.put_back(runs);
+        true
+    }
+
+    /// When [`tick`](Self::tick) has something to do next.
+    pub(super) fn next_tick(&self, now: u64) -> Option<u64> {
+        let mut next = self.restart_at;
+        for worker in self.workers.values() {
+            let by_phase = match worker.phase {
+                Phase::Starting { until } | Phase::Leaving { until } => Some(until),
+                Phase::Doomed => continue,
+                _ => None,
+            };
+            let peek = worker.peek_at.filter(|_| worker.ledger.items() > 1);
+            let deadline = worker.deadline(now);
+            next = [next, by_phase, peek, deadline, worker.gone_by].into_iter().flatten().min();
+        }
+        next
+    }
+}

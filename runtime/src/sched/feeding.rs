@@ -1,0 +1,154 @@
+//! Giving work out: which worker gets which items, and when they are sent.
+//!
+//! The least loaded worker is served first. It holds two chunks, the one that it runs and the next. What
+//! a worker holds and hasn't begun is no one's yet: it is taken back for one that has nothing to do.
+
+use super::chunk::{BYTES, TARGET};
+use super::core::{Core, State};
+use super::queue::JobKey;
+use super::staff::{LEAVE_LIMIT, Phase, Worker};
+use crate::os::clock;
+use crate::os::epoll::{Epoll, Interest};
+use crate::transport::hello::Role;
+
+/// At most this many runs with one worker: more don't make it faster, and can't be served elsewhere.
+const ENTRIES: usize = 1024;
+
+impl Core {
+    /// Gives pending items to workers that have room, the least loaded first, and sends them.
+    pub(super) fn feed(&mut self, epoll: &Epoll) {
+        self.renumber();
+        loop {
+            while let Some(key) = self.jobs.first() {
+                let Some(id) = self.least_loaded(&[]) else { break };
+                self.give(key, id, usize::MAX);
+            }
+            self.level();
+            self.dismiss(epoll);
+            if !self.flush(epoll) {
+                break;
+            }
+        }
+    }
+
+    /// Begins a new epoch with workers that have used up the numbers of theirs.
+    pub(super) fn renumber(&mut self) {
+        let full = |worker: &Worker| worker.serves() && worker.ledger.room() == 0;
+        let ids: Vec<u64> =
+            self.workers.iter().filter(|(_, worker)| full(worker)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let runs = self.workers.get_mut(&id).expect("the key is from the map").take_back();
+            self.put_back(runs);
+        }
+    }
+
+    /// Gives at most so many items of a job to a worker.
+    pub(super) fn give(&mut self, key: JobKey, id: u64, most: usize) {
+        let workers = self.workers.len();
+        let worker = self.workers.get_mut(&id).expect("the worker was just found");
+        let work = self.jobs.get(key).expect("the job was just found");
+        let spec = &work.job.spec;
+        let pace = self.paces.get(&spec.callee).copied().unwrap_or_default();
+        let (count, bytes) = match spec.chunk {
+            Some(forced) => (forced, usize::MAX),
+            None => (pace.chunk(work.pending(), workers), BYTES),
+        };
+        let count = count.min(most).min(worker.allowance).min(worker.ledger.room() as usize);
+        if let Some(items) = work.take(count, bytes) {
+            worker.give(key, work, items, pace, clock::nanos());
+        }
+    }
+
+    /// The worker to be given something next: one with nothing, or with less than two chunks. One whose
+    /// socket is full must read first what it was sent, also when all of that has been taken back.
+    pub(super) fn least_loaded(&self, except: &[u64]) -> Option<u64> {
+        let mut best: Option<(u64, u64)> = None;
+        for (id, worker) in &self.workers {
+            let ledger = &worker.ledger;
+            let can_take = worker.serves() && worker.open && !worker.blocked;
+            if !can_take || worker.allowance == 0 || ledger.room() == 0 || except.contains(id) {
+                continue;
+            }
+            let load = ledger.load();
+            let has_room = ledger.items() < 2 || (load < 2 * TARGET && ledger.entries() < ENTRIES);
+            if has_room && best.is_none_or(|(_, least)| load < least) {
+                best = Some((*id, load));
+            }
+        }
+        best.map(|(id, _)| id)
+    }
+
+    /// While a worker has nothing to do and nothing is pending: takes back what another one, which is
+    /// busy or not ready yet, hasn't begun. It goes to other workers first, and not more than half of it
+    /// at once: what merely changed its place would be taken back again.
+    pub(super) fn level(&mut self) {
+        let mut asked = Vec::new();
+        while self.jobs.first().is_none() && self.workers.values().any(is_idle) {
+            let mut holder: Option<(u64, u64)> = None;
+            for (id, worker) in &self.workers {
+                let spare = worker.ledger.items() > usize::from(worker.is_at_work());
+                if spare && !asked.contains(id) && worker.phase != Phase::Doomed {
+                    let load = worker.ledger.load();
+                    if holder.is_none_or(|(_, most)| load > most) {
+                        holder = Some((*id, load));
+                    }
+                }
+            }
+            let Some((id, _)) = holder else { return };
+            asked.push(id);
+            let runs = self.workers.get_mut(&id).expect("the worker was just found").take_back();
+            self.put_back(runs);
+            while let Some(key) = self.jobs.first() {
+                let id = self.least_loaded(&asked).or_else(|| self.least_loaded(&[]));
+                let Some(id) = id else { break };
+                let half = self.jobs.get(key).map_or(1, |work| work.pending().div_ceil(2));
+                self.give(key, id, half);
+            }
+        }
+    }
+
+    /// Sends home workers that may take no more items, and all of them when the work of a closed pool
+    /// is done.
+    pub(super) fn dismiss(&mut self, epoll: &Epoll) {
+        if self.plan.role != Role::Pool {
+            return;
+        }
+        let all = matches!(self.state, State::Closed) && self.jobs.open() == 0;
+        let until = clock::nanos() + LEAVE_LIMIT;
+        let mut dismissed = false;
+        for worker in self.workers.values_mut().filter(|worker| worker.serves()) {
+            if worker.ledger.items() == 0 && (all || worker.allowance == 0) {
+                worker.queue_exit();
+                worker.phase = Phase::Leaving { until };
+                worker.was_dismissed = true;
+                dismissed = true;
+            }
+        }
+        if dismissed && !all {
+            self.hire(epoll);
+        }
+    }
+
+    /// Sends what can be sent. True: a worker takes something again that couldn't before.
+    pub(super) fn flush(&mut self, epoll: &Epoll) -> bool {
+        let mut unblocked = false;
+        for (id, worker) in &mut self.workers {
+            if !worker.open {
+                continue;
+            }
+            let blocked = worker.flush();
+            if blocked != worker.blocked {
+                unblocked |= !blocked;
+                worker.blocked = blocked;
+                let interest = if blocked { Interest::ReadWrite } else { Interest::Read };
+                let _ = epoll.change(worker.end.as_fd(), *id, interest);
+            }
+        }
+        unblocked
+    }
+}
+
+fn is_idle(worker: &Worker) -> bool {
+    let can_take = worker.phase == Phase::Ready && worker.open && !worker.blocked;
+    can_take && worker.ledger.items() == 0 && worker.allowance > 0
+}

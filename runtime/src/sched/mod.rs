@@ -1,0 +1,26 @@
+//! Who runs what: jobs, workers, and the threads that look after both.
+//!
+//! `sched` does not know the user's types: it sees encoded bytes, a callable's number and a name.
+
+mod answers;
+pub(crate) mod callbacks;
+pub(crate) mod children;
+mod chunk;
+mod core;
+mod crew;
+mod deadlines;
+mod feeding;
+mod job;
+mod ledger;
+mod queue;
+mod staff;
+mod start;
+mod supervisor;
+mod turnover;
+
+pub(crate) use crew::{Crew, Identity, What};
+pub use job::Progress;
+pub(crate) use job::{Bound, Group, Inputs, Job, Outcome, Spec};
+pub(crate) use staff::{Plan, Task};
+pub(crate) use start::Surroundings;
+pub use start::{StartMethod, Stdio};

@@ -1,0 +1,306 @@
+//! One worker as its parent sees it.
+//!
+//! ```text
+//! STARTING ---ready---> INITIALIZING ---done---> READY ---told to go---> LEAVING ---> (reaped)
+//!     |                      |                     |                        |
+//!     +----------------------+---------------------+------------------------+--kill--> DOOMED ---> (reaped)
+//! ```
+//!
+//! A worker without an initializer skips INITIALIZING. Items are sent in any state before LEAVING: they
+//! wait in the socket, and come back if the worker never gets to them. Only the pool's state machine
+//! ([`core`](super::core)) moves a worker, always under the pool's lock; only the supervisor reaps.
+
+use std::collections::HashSet;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::libc;
+
+use super::chunk::Pace;
+use super::job::{Bound, Spec, Work};
+use super::ledger::{Ledger, Run, Terms};
+use super::queue::JobKey;
+use super::start::{Started, Surroundings};
+use crate::error::Error;
+use crate::os::memory::Shared;
+use crate::os::wait;
+use crate::shm::page::Page;
+use crate::transport::ParentEnd;
+use crate::transport::frame::{Header, Kind};
+use crate::transport::hello::Role;
+use crate::transport::message::{CalleeBytes, Inputs, TaskHead};
+
+/// What is settled when a pool or a process is made.
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) workers: usize,
+    pub(crate) initializer: Option<Task>,
+    pub(crate) max_tasks: Option<usize>,
+    /// How long a worker may take until it takes tasks, its initializer not counted.
+    pub(crate) start_limit: std::time::Duration,
+    pub(crate) surroundings: Surroundings,
+}
+
+/// A callable with its arguments.
+pub(crate) struct Task {
+    pub(crate) callee: CalleeBytes,
+    pub(crate) name: String,
+    pub(crate) bound: Option<Arc<Bound>>,
+    pub(crate) arguments: Inputs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Until when it must be ready, on the monotonic clock.
+    Starting {
+        until: u64,
+    },
+    Initializing,
+    Ready,
+    /// Until when it must have gone.
+    Leaving {
+        until: u64,
+    },
+    Doomed,
+}
+
+pub(super) struct Worker {
+    pub(super) pid: u32,
+    pub(super) pidfd: Arc<OwnedFd>,
+    pub(super) end: Box<dyn ParentEnd>,
+    pub(super) page: Shared<Page>,
+    pub(super) ledger: Ledger,
+    pub(super) phase: Phase,
+    /// Why it was killed, or refused to serve: what its item's error will say.
+    pub(super) doom: Option<Error>,
+    /// The items that it may still be given.
+    pub(super) allowance: usize,
+    /// When its outbox is looked into next, and how long after that.
+    pub(super) peek_at: Option<u64>,
+    pub(super) peek_delay: u64,
+    /// The callable whose items it answered last, for its report of the time spent.
+    pub(super) latest: Option<CalleeBytes>,
+    /// Whether its socket is watched for room to write.
+    pub(super) blocked: bool,
+    /// Whether it ever got as far as taking tasks, answered one, or was told to go.
+    pub(super) was_ready: bool,
+    pub(super) has_answered: bool,
+    pub(super) was_dismissed: bool,
+    /// When it is killed because its stream has ended, which it should not survive.
+    pub(super) gone_by: Option<u64>,
+    /// How many items are in its queue since the last flush.
+    unsent: usize,
+    /// Whether its stream can still bring something.
+    pub(super) open: bool,
+    bound: HashSet<u64>,
+}
+
+/// The first look into a silent worker's outbox, and the longest pause between two: a result is never
+/// late by more than that, whatever slow item follows it in its chunk.
+const FIRST_PEEK: u64 = 3_000_000;
+const LONGEST_PEEK: u64 = 50_000_000;
+
+/// How long a worker that was told to go may take before it is killed: exit handlers run.
+pub(super) const LEAVE_LIMIT: u64 = 10_000_000_000;
+
+/// Work for about as long as it takes the parent to wake and answer, at 300 ns for the tiniest call.
+const AT_HAND: usize = 128;
+
+impl Worker {
+    pub(super) fn new(started: Started, plan: &Plan, now: u64) -> Self {
+        let Started { pid, pidfd, end, page } = started;
+        let limit = u64::try_from(plan.start_limit.as_nanos()).unwrap_or(u64::MAX);
+        let until = now.saturating_add(limit);
+        let mut worker = Self {
+            pid,
+            pidfd,
+            end,
+            page,
+            ledger: Ledger::default(),
+            phase: Phase::Starting { until },
+            doom: None,
+            allowance: plan.max_tasks.unwrap_or(usize::MAX),
+            peek_at: None,
+            peek_delay: FIRST_PEEK,
+            latest: None,
+            blocked: false,
+            was_ready: false,
+            has_answered: false,
+            was_dismissed: false,
+            gone_by: None,
+            unsent: 0,
+            open: true,
+            bound: HashSet::new(),
+        };
+        if let Some(task) = &plan.initializer {
+            worker.queue_bound(task.bound.as_deref(), &task.callee);
+            let items = 0..task.arguments.len();
+            worker.queue_items(
+                Kind::Init,
+                0,
+                head(&task.callee, task.bound.as_deref()),
+                &task.arguments,
+                items,
+            );
+        }
+        worker
+    }
+
+    /// Whether it will take more items some day.
+    pub(super) fn serves(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. } | Phase::Initializing | Phase::Ready)
+    }
+
+    /// Whether it has got as far as taking tasks.
+    pub(super) fn is_at_work(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Leaving { .. })
+    }
+
+    /// Puts items of a job into its queue; they leave with the next flush.
+    pub(super) fn give(
+        &mut self,
+        key: JobKey,
+        work: &Work,
+        items: Range<u32>,
+        pace: Pace,
+        now: u64,
+    ) {
+        let spec: &Spec = &work.job.spec;
+        self.queue_bound(spec.bound.as_deref(), &spec.callee);
+        let at = self.ledger.next_position();
+        let head = TaskHead {
+            timed: spec.time_limit.is_some(),
+            epoch: at.epoch,
+            ..head(&spec.callee, spec.bound.as_deref())
+        };
+        let range = items.start as usize..items.end as usize;
+        self.queue_items(Kind::Tasks, at.number, head, &work.inputs, range);
+        self.allowance -= items.len();
+        self.unsent += items.len();
+        let limit =
+            spec.time_limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+        self.ledger.sent(Run { job: key, items }, Terms { cost: pace.cost(1), limit });
+        if self.peek_at.is_none() {
+            self.peek_delay = FIRST_PEEK;
+            self.peek_at = Some(now + FIRST_PEEK);
+        }
+    }
+
+    /// Sends what can be sent, unless the worker has so much at hand that it will answer, and so have
+    /// the rest sent, before it runs dry: many small calls share a system call that way. True: its
+    /// socket is full.
+    pub(super) fn flush(&mut self) -> bool {
+        let at_hand = self.ledger.items().saturating_sub(self.unsent);
+        if !self.blocked && at_hand >= AT_HAND && self.unsent < 2 * AT_HAND {
+            return false;
+        }
+        self.unsent = 0;
+        match self.end.flush() {
+            Ok(all_sent) => !all_sent,
+            // It is dying, and its death tells the rest.
+            Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset) => false,
+            // Out of memory for the socket: tried again with the next event.
+            Err(_) => true,
+        }
+    }
+
+    /// Takes back what it hasn't begun.
+    pub(super) fn take_back(&mut self) -> Vec<Run> {
+        let started = self.page.claim.take_back();
+        let runs = self.ledger.take_back(started);
+        self.forgive(runs)
+    }
+
+    /// Items that were taken back don't count as given.
+    pub(super) fn forgive(&mut self, runs: Vec<Run>) -> Vec<Run> {
+        let items: usize = runs.iter().map(|run| run.items.len()).sum();
+        self.allowance = self.allowance.saturating_add(items);
+        runs
+    }
+
+    /// Takes in what waits in its outbox, if it has been silent for long. True: there was something.
+    pub(super) fn peek(&mut self, now: u64) -> bool {
+        if self.peek_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        self.peek_delay = (self.peek_delay * 2).min(LONGEST_PEEK);
+        // A worker sends the result of its last item at once.
+        self.peek_at = (self.ledger.items() > 1).then_some(now + self.peek_delay);
+        self.read_outbox()
+    }
+
+    /// When the item that it runs, or has not begun yet, may be late.
+    pub(super) fn deadline(&self, now: u64) -> Option<u64> {
+        let shortest = self.ledger.shortest_limit()?;
+        let item = self.ledger.running(self.page.claim.current());
+        let running = self
+            .ledger
+            .at(item)
+            .and_then(|(_, _, limit)| Some(self.page.claim.start_of(item)?.saturating_add(limit?)));
+        // An item that hasn't begun can't be late before its whole limit has passed from now.
+        // At least a millisecond, so that a limit of zero is no busy loop.
+        Some(running.unwrap_or(now.saturating_add(shortest.max(1_000_000))))
+    }
+
+    /// Takes in what the worker has published and not sent.
+    pub(super) fn read_outbox(&mut self) -> bool {
+        let mut bytes = Vec::new();
+        let found = self.page.outbox.read_after(self.end.received(), &mut bytes) > 0;
+        if found {
+            self.end.take_in(&bytes);
+        }
+        found
+    }
+
+    pub(super) fn queue_exit(&mut self) {
+        self.end.queue(&Header::new(Kind::Exit, 0, 0).to_bytes());
+    }
+
+    /// Has it forget the bound arguments of a job that is done.
+    pub(super) fn forget(&mut self, number: u64) {
+        if self.bound.remove(&number) {
+            self.end.queue(&Header::new(Kind::Forget, 0, 8).to_bytes());
+            self.end.queue(&number.to_le_bytes());
+        }
+    }
+
+    pub(super) fn kill(&mut self, doom: Option<Error>) {
+        self.phase = Phase::Doomed;
+        self.doom = self.doom.take().or(doom);
+        // The supervisor sees the death; a worker that is gone already is dead, too.
+        let _ = wait::signal(self.pidfd.as_fd(), libc::SIGKILL);
+    }
+
+    fn queue_bound(&mut self, bound: Option<&Bound>, callee: &CalleeBytes) {
+        if let Some(bound) = bound.filter(|bound| self.bound.insert(bound.number)) {
+            let length = 8 + callee.len() + bound.bytes.len();
+            self.end.queue(&Header::new(Kind::Bind, 0, length).to_bytes());
+            self.end.queue(&bound.number.to_le_bytes());
+            self.end.queue(callee);
+            self.end.queue_shared(&bound.bytes, 0..bound.bytes.len());
+        }
+    }
+
+    fn queue_items(
+        &mut self,
+        kind: Kind,
+        number: u32,
+        head: TaskHead,
+        inputs: &Inputs,
+        items: Range<usize>,
+    ) {
+        let head = TaskHead { count: items.len() as u32, ..head };
+        let (bytes, span) = inputs.span(items);
+        self.end.queue(&Header::new(kind, number, TaskHead::SIZE + span.len()).to_bytes());
+        self.end.queue(&head.to_bytes());
+        self.end.queue_shared(bytes, span);
+    }
+}
+
+fn head(callee: &CalleeBytes, bound: Option<&Bound>) -> TaskHead {
+    let bound = bound.map_or(0, |bound| bound.number);
+    TaskHead { callee: *callee, timed: false, epoch: 0, bound, count: 0 }
+}

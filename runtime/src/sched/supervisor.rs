@@ -1,0 +1,212 @@
+//! The one thread that looks after what nobody waits for: deaths, deadlines, and results that nobody
+//! is asking for yet.
+//!
+//! It watches the pidfd of every child, and the descriptor of every pool that has asked for it because
+//! no caller waits there ([`Supervisor::attend_to`]). It never calls user code.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use super::crew::Crew;
+use crate::error::Error;
+use crate::os::epoll::{Epoll, Interest};
+use crate::os::wait;
+use crate::os::{clock, signals};
+
+pub(super) struct Supervisor {
+    epoll: Epoll,
+    watched: Mutex<Watched>,
+    next_token: AtomicU64,
+}
+
+#[derive(Default)]
+struct Watched {
+    children: HashMap<u64, Child>,
+    crews: HashMap<u64, CrewEntry>,
+    /// Until when the thread sleeps, if it does.
+    sleeps_until: Option<u64>,
+}
+
+struct Child {
+    crew: Arc<Crew>,
+    worker: u64,
+    pidfd: Arc<OwnedFd>,
+}
+
+struct CrewEntry {
+    crew: Weak<Crew>,
+    /// When it has something to do.
+    tick: Option<u64>,
+}
+
+/// The supervisor of this process; its thread starts with the first call and never ends.
+pub(super) fn get() -> Result<&'static Supervisor, Error> {
+    static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
+    static RUNS: Mutex<bool> = Mutex::new(false);
+    let mut runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
+    let failed = |error| Error::system("can't start the supervisor", &error);
+    let supervisor = match SUPERVISOR.get() {
+        Some(supervisor) => supervisor,
+        None => {
+            let epoll = Epoll::new().map_err(failed)?;
+            SUPERVISOR.get_or_init(|| Supervisor {
+                epoll,
+                watched: Mutex::default(),
+                next_token: AtomicU64::new(0),
+            })
+        }
+    };
+    if !*runs {
+        let thread = thread::Builder::new().name("procession".into());
+        let run = || {
+            // Without it nothing would ever be noticed again: better an end that is seen.
+            let Err(_) = catch_unwind(|| supervisor.run());
+            eprintln!("procession: the supervisor has panicked, which is a bug in procession");
+            std::process::abort();
+        };
+        thread.spawn(run).map_err(failed)?;
+        *runs = true;
+    }
+    Ok(supervisor)
+}
+
+/// Ends all pools of this process.
+pub(super) fn terminate_pools() {
+    let Ok(supervisor) = get() else { return };
+    let crews: Vec<_> =
+        supervisor.watched().crews.values().filter_map(|entry| entry.crew.upgrade()).collect();
+    crews.iter().filter(|crew| crew.is_pool()).for_each(Crew::terminate);
+}
+
+impl Supervisor {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn token(&self) -> u64 {
+        self.next_token.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Gets to know a pool. Returns the token that names it.
+    pub(super) fn add(&self, crew: &Arc<Crew>) -> Result<u64, Error> {
+        let token = self.token();
+        let entry = CrewEntry { crew: Arc::downgrade(crew), tick: None };
+        self.watched().crews.insert(token, entry);
+        self.epoll
+            .add(crew.as_fd(), token, Interest::Never)
+            .map_err(|error| Error::system("can't watch a pool", &error))?;
+        Ok(token)
+    }
+
+    /// Forgets a pool; the kernel has forgotten its descriptor when it was closed.
+    pub(super) fn remove(&self, token: u64) {
+        self.watched().crews.remove(&token);
+    }
+
+    /// Watches a child until it ends, and tells the pool then.
+    pub(super) fn watch(&self, crew: &Arc<Crew>, worker: u64, pidfd: Arc<OwnedFd>) {
+        let token = self.token();
+        let child = Child { crew: Arc::clone(crew), worker, pidfd: Arc::clone(&pidfd) };
+        self.watched().children.insert(token, child);
+        if self.epoll.add(pidfd.as_fd(), token, Interest::Read).is_err() {
+            // No memory for one more watch: a thread waits instead.
+            self.watched().children.remove(&token);
+            let crew = Arc::clone(crew);
+            let wait = move || {
+                let _ = wait::ready(&[pidfd.as_fd()], None);
+                crew.bury(worker);
+            };
+            let _ = thread::Builder::new().name("procession wait".into()).spawn(wait);
+        }
+    }
+
+    /// Looks after a pool the next time something arrives there: once.
+    pub(super) fn attend_to(&self, crew: &Crew, token: u64) {
+        let _ = self.epoll.change(crew.as_fd(), token, Interest::Once);
+    }
+
+    /// Leaves a pool to a caller that waits there.
+    pub(super) fn leave_alone(&self, crew: &Crew, token: u64) {
+        let _ = self.epoll.change(crew.as_fd(), token, Interest::Never);
+    }
+
+    /// Looks after a pool at a time.
+    pub(super) fn attend_at(&self, token: u64, tick: Option<u64>) {
+        let mut watched = self.watched();
+        if let Some(entry) = watched.crews.get_mut(&token) {
+            entry.tick = tick;
+        }
+        let too_late = |tick| watched.sleeps_until.is_some_and(|until| tick < until);
+        if tick.is_some_and(too_late) {
+            self.epoll.ring();
+        }
+    }
+
+    fn run(&self) -> Infallible {
+        signals::block_all_on_this_thread();
+        loop {
+            let now = clock::nanos();
+            let (due, sleep) = self.due(now);
+            due.iter().for_each(|crew| crew.attend());
+            // Deaths are looked at in every turn, however busy the pools are.
+            let sleep = if due.is_empty() { sleep } else { Some(Duration::ZERO) };
+            drop(due);
+            // Only closed descriptors or lost memory can make the wait fail; then there is nothing
+            // that this thread could do but try again, slowly.
+            let events = self.epoll.wait(sleep).unwrap_or_else(|_| {
+                thread::sleep(Duration::from_millis(100));
+                Vec::new()
+            });
+            self.watched().sleeps_until = None;
+            for token in events {
+                self.turn_to(token);
+            }
+        }
+    }
+
+    /// The pools that are due, or how long there is nothing to do.
+    fn due(&self, now: u64) -> (Vec<Arc<Crew>>, Option<Duration>) {
+        let mut watched = self.watched();
+        let mut due = Vec::new();
+        let mut next = None;
+        for entry in watched.crews.values_mut() {
+            match entry.tick {
+                Some(tick) if tick <= now => {
+                    entry.tick = None;
+                    due.extend(entry.crew.upgrade());
+                }
+                Some(tick) => next = Some(next.map_or(tick, |next: u64| next.min(tick))),
+                None => {}
+            }
+        }
+        watched.sleeps_until = if due.is_empty() { Some(next.unwrap_or(u64::MAX)) } else { None };
+        (due, next.map(|next| Duration::from_nanos(next - now)))
+    }
+
+    fn turn_to(&self, token: u64) {
+        let watched = self.watched();
+        if let Some(child) = watched.children.get(&token) {
+            let (crew, pidfd, worker) =
+                (Arc::clone(&child.crew), Arc::clone(&child.pidfd), child.worker);
+            drop(watched);
+            if crew.bury(worker) {
+                let _ = self.epoll.remove(pidfd.as_fd());
+                let child = self.watched().children.remove(&token);
+                // Outside of the lock: it may be the last to know the pool.
+                drop(child);
+            }
+        } else if let Some(entry) = watched.crews.get(&token) {
+            let crew = entry.crew.upgrade();
+            drop(watched);
+            if let Some(crew) = crew {
+                crew.attend();
+            }
+        }
+    }
+}

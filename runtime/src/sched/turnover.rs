@@ -1,0 +1,277 @@
+//! Workers come and go: starting them, burying them, and knowing when to give up.
+//!
+//! A death costs the item that the worker had begun. Its other items go back into the queue, and
+//! another worker takes its place, unless workers die again and again without having worked.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::core::{Core, State};
+use super::crew::Identity;
+use super::job::Answer;
+use super::ledger::Run;
+use super::staff::{Phase, Worker};
+use super::start::{self, Surroundings};
+use crate::error::{Error, Kind as Cause};
+use crate::os::clock;
+use crate::os::epoll::{Epoll, Interest};
+use crate::os::wait::{self, Ended};
+use crate::shm::note::End;
+use crate::transport::Received;
+use crate::transport::hello::Role;
+use crate::worker::identity;
+
+/// So many workers in a row that die before they have worked fail the pool.
+const EARLY_DEATHS: u32 = 3;
+
+/// So many where others have worked before: at the pace of [`START_PAUSE`], a second or more.
+const LATER_DEATHS: u32 = 20;
+
+/// Marks the token of a worker's pidfd.
+pub(super) const PIDFD: u64 = 1 << 62;
+
+/// Reads, of 64 KiB each, from the socket of a worker that has died.
+const LAST_READS: usize = 64;
+
+/// The pause before a worker that couldn't be started is tried again.
+const START_PAUSE: u64 = 50_000_000;
+
+impl Core {
+    /// Starts as many workers as are missing.
+    pub(super) fn hire(&mut self, epoll: &Epoll) {
+        let wanted = match self.state {
+            State::Open => self.plan.workers,
+            State::Closed if self.jobs.open() > 0 => self.plan.workers,
+            _ => 0,
+        };
+        while self.workers.values().filter(|worker| worker.serves()).count() < wanted {
+            if let Err(error) = self.start_one(epoll) {
+                self.restart_at = Some(clock::nanos() + START_PAUSE);
+                if self.workers.is_empty() {
+                    self.early_death(cant_start(&error));
+                }
+                return;
+            }
+        }
+    }
+
+    /// Starts one worker.
+    pub(super) fn start_one(&mut self, epoll: &Epoll) -> io::Result<()> {
+        let number = next_child_number();
+        let mut lineage = identity::lineage().to_vec();
+        lineage.push(number);
+        let name = match self.plan.role {
+            Role::Pool => format!("{}:{}", self.plan.name, self.next_worker + 1),
+            Role::Process { .. } if self.plan.name.is_empty() => {
+                let numbers: Vec<String> = lineage.iter().map(u32::to_string).collect();
+                self.plan.name = format!("Process-{}", numbers.join(":"));
+                self.plan.name.clone()
+            }
+            Role::Process { .. } => self.plan.name.clone(),
+        };
+        let started = start::start(&name, lineage, self.plan.role, &self.plan.surroundings)?;
+        let id = self.next_worker;
+        self.next_worker += 1;
+        let mut worker = Worker::new(started, &self.plan, clock::nanos());
+        self.first_started.get_or_insert_with(|| Identity {
+            number,
+            name,
+            pid: worker.pid,
+            pidfd: Arc::clone(&worker.pidfd),
+        });
+        if self.plan.role != Role::Pool {
+            // Nobody else is started with these streams: the other ends see when the child closes them.
+            self.plan.surroundings = Surroundings::default();
+        }
+        self.news.started.push((id, Arc::clone(&worker.pidfd)));
+        let watched = epoll.add(worker.end.as_fd(), id, Interest::Read);
+        if self.plan.role != Role::Pool {
+            // Who joins a process sees its end without waiting for the supervisor to see it.
+            let _ = epoll.add(worker.pidfd.as_fd(), id | PIDFD, Interest::Read);
+        }
+        if watched.is_err() {
+            worker.open = false;
+            worker.kill(None);
+        }
+        self.workers.insert(id, worker);
+        watched
+    }
+
+    /// A worker has been reaped: its last results are taken in, the item that it ran is lost, the
+    /// others go back into the queue, and another worker takes its place.
+    ///
+    /// False: it hasn't ended. It is reaped under the pool's lock, so that of all who see its end only
+    /// one gets the status.
+    pub(super) fn bury(&mut self, id: u64, epoll: &Epoll) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else { return true };
+        let status = match wait::reap(worker.pidfd.as_fd()) {
+            Ok(Ended::Not) => return false,
+            Ok(Ended::With(status)) => Some(status),
+            // Something else in this process has taken it.
+            Ok(Ended::Unknown) | Err(_) => None,
+        };
+        self.last_status = status;
+        self.clear_away(id, status, epoll);
+        true
+    }
+
+    fn clear_away(&mut self, id: u64, status: Option<ExitStatus>, epoll: &Epoll) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.open {
+            // What the kernel holds for it is less; a copy that it has forked may go on writing.
+            for _ in 0..LAST_READS {
+                if !matches!(worker.end.receive(), Ok(Received::Some)) {
+                    break;
+                }
+            }
+            let _ = epoll.remove(worker.end.as_fd());
+            worker.open = false;
+        }
+        worker.read_outbox();
+        self.take_in(id);
+
+        let mut worker = self.workers.remove(&id).expect("it was there above");
+        self.news.staff_changed = true;
+        if self.workers.is_empty() {
+            self.news.wakers.append(&mut self.gone_wakers);
+        }
+        let (lost, unstarted) = worker.ledger.close(worker.page.claim.current());
+        let cause = || {
+            worker.doom.clone().unwrap_or_else(|| {
+                Error::new(Cause::WorkerLost { status, words: last_words(&worker, status) })
+                    .by_worker(worker.pid)
+            })
+        };
+        for run in &lost {
+            self.lose(run, &cause);
+        }
+        if self.plan.role != Role::Pool {
+            unstarted.iter().for_each(|run| self.lose(run, &cause));
+            // Nobody comes after it: work that is given later ends with the same cause.
+            self.news.is_over = true;
+            let _ = epoll.remove(worker.pidfd.as_fd());
+            return self.end(cause());
+        }
+        let first_unstarted = unstarted.first().cloned();
+        self.put_back(unstarted);
+        if matches!(self.state, State::Over(_)) {
+            return;
+        }
+        if lost.is_empty() && !worker.was_dismissed {
+            if !worker.was_ready {
+                self.early_death(describe_early_death(&worker, &cause()));
+            } else if !worker.has_answered {
+                self.barren_death(first_unstarted, &cause);
+            }
+        }
+        if self.restart_at.is_none() {
+            self.hire(epoll);
+        }
+        self.feed(epoll);
+    }
+
+    /// A worker has died before it began anything, with items at hand: perhaps of reading them. After
+    /// a few the first item is to blame, so that they don't die for ever.
+    pub(super) fn barren_death(&mut self, first: Option<Run>, cause: &impl Fn() -> Error) {
+        let Some(Run { job, items }) = first else { return };
+        self.barren_deaths += 1;
+        if self.barren_deaths >= EARLY_DEATHS {
+            self.barren_deaths = 0;
+            if let Some(work) = self.jobs.get(job) {
+                work.withdraw(items.start);
+            }
+            self.lose(&Run { job, items: items.start..items.start + 1 }, cause);
+        } else {
+            self.restart_at = Some(clock::nanos() + START_PAUSE);
+        }
+    }
+
+    pub(super) fn lose(&mut self, run: &Run, cause: &impl Fn() -> Error) {
+        for item in run.items.clone() {
+            let Some(work) = self.jobs.get(run.job) else { return };
+            let error = cause();
+            if error.is_worker_lost() && work.may_retry(item) {
+                work.put_back(item..item + 1);
+                self.jobs.serve_first(run.job);
+                continue;
+            }
+            let error = error.of_task(&work.job.spec.task).at_index(work.index(item));
+            self.settle(run.job, item, Answer::Failed(error));
+        }
+    }
+
+    /// A pool whose workers have never worked fails soon; one whose workers have is given time, for
+    /// what kills them may pass.
+    pub(super) fn early_death(&mut self, cause: Error) {
+        self.early_deaths += 1;
+        if self.early_deaths >= if self.has_worked { LATER_DEATHS } else { EARLY_DEATHS } {
+            self.end(cause);
+        } else if self.early_deaths >= EARLY_DEATHS {
+            self.restart_at = Some(clock::nanos() + START_PAUSE);
+        }
+    }
+}
+
+/// The error for a worker that the system doesn't let us start.
+pub(super) fn cant_start(error: &io::Error) -> Error {
+    use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOENT};
+
+    let remedy = match error.raw_os_error() {
+        Some(EMFILE | ENFILE) => "; each worker takes two descriptors: see `ulimit -n`",
+        Some(EAGAIN) => "; no more processes are allowed: see `ulimit -u`, or use fewer workers",
+        Some(ENOENT) => "; is /proc mounted, and does the current directory exist?",
+        _ => "",
+    };
+    Error::new(Cause::Start(format!("can't start a worker: {error}{remedy}")))
+}
+
+/// The number of the next child of this process.
+fn next_child_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Why a worker never got as far as taking tasks.
+fn describe_early_death(worker: &Worker, cause: &Error) -> Error {
+    if worker.doom.is_some() {
+        return cause.clone();
+    }
+    let how = match cause.kind() {
+        Cause::WorkerLost { status: Some(status), words } => {
+            format!(
+                "{status}{}",
+                words.as_ref().map(|words| format!("; {words}")).unwrap_or_default()
+            )
+        }
+        _ => "an unknown status".to_owned(),
+    };
+    let stage = match worker.phase {
+        Phase::Initializing => "in its initializer",
+        _ => "before it took a task",
+    };
+    Error::new(Cause::Start(format!("a worker (pid {}) ended {stage}, with {how}", worker.pid)))
+        .by_worker(worker.pid)
+}
+
+/// What a worker said of its end, in words.
+fn last_words(worker: &Worker, status: Option<ExitStatus>) -> Option<String> {
+    use std::os::unix::process::ExitStatusExt;
+
+    let note = &worker.page.note;
+    let panic = note.read_panic().map(|panic| format!("it panicked{panic}"));
+    let aborted = status.and_then(|status| status.signal()) == Some(nix::libc::SIGABRT);
+    match note.read_end() {
+        _ if aborted && panic.is_some() => panic,
+        Some(End::StackOverflow { address }) => {
+            Some(format!("its stack overflowed at {address:#x} (`stack_size` sets its size)"))
+        }
+        Some(End::Signal { address, .. }) if !aborted => {
+            Some(format!("the faulting address is {address:#x}"))
+        }
+        Some(End::Exit) => Some("the task called `exit`".to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,359 @@
+//! What every backend must do, whatever it is made of. A backend takes part with one line at the end.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::frame::{Header, Kind, MAX_BODY, Malformed};
+use super::{ParentEnd, Received, SharedBytes, WorkerInput, WorkerOutput};
+use crate::os::wait;
+
+/// Connected ends. Those of the worker block, so what is long is done on a thread of its own.
+type Ends = (Box<dyn ParentEnd>, Box<dyn WorkerInput>, Box<dyn WorkerOutput>);
+
+/// Around every threshold: the header's size, what is shared, what is read at once, what is large.
+const SIZES: [usize; 17] = [
+    0,
+    1,
+    15,
+    16,
+    17,
+    4095,
+    4096,
+    4097,
+    65_519,
+    65_520,
+    65_536,
+    262_143,
+    262_144,
+    262_145,
+    1 << 20,
+    (3 << 20) + 1,
+    64 << 20,
+];
+
+/// Bytes that differ from one place, and from one frame, to the next.
+fn body(seed: u32, length: usize) -> Vec<u8> {
+    // A prime number of bytes, so that no buffer's size is a multiple of it.
+    let pattern: Vec<u8> = (0..251).map(|i| (i + seed) as u8).collect();
+    let mut bytes = pattern.repeat(length / 251 + 1);
+    bytes.truncate(length);
+    bytes
+}
+
+fn frame(kind: Kind, number: u32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Header::new(kind, number, body.len()).to_bytes().to_vec();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Waits until something may have arrived.
+fn rest(parent: &dyn ParentEnd) {
+    let _ = wait::ready(&[parent.as_fd()], Some(Duration::from_millis(1)));
+}
+
+fn flush(parent: &mut dyn ParentEnd) -> io::Result<()> {
+    let start = Instant::now();
+    while !parent.flush()? {
+        assert!(start.elapsed() < Duration::from_secs(60), "nobody takes what is sent");
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+/// The next frame, with its body copied; none at the end of the stream.
+fn receive(parent: &mut dyn ParentEnd) -> Result<Option<(Header, Vec<u8>)>, Malformed> {
+    let start = Instant::now();
+    loop {
+        if let Some((header, mut body)) = parent.next()? {
+            let bytes = match body.take_large() {
+                Some((buffer, start)) => buffer[start..].to_vec(),
+                None => body.bytes().to_vec(),
+            };
+            return Ok(Some((header, bytes)));
+        }
+        match parent.receive().expect("the system reads") {
+            Received::Some => {}
+            Received::Nothing => rest(parent),
+            Received::End => return Ok(None),
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "a frame is missing");
+    }
+}
+
+fn frames_reach_the_worker_in_order_and_whole((mut parent, mut input, _output): Ends) {
+    let worker = thread::spawn(move || {
+        for (number, size) in (0..).zip(SIZES) {
+            let (header, bytes) = input.next().unwrap().unwrap();
+            assert_eq!((header.kind, header.number), (Kind::Tasks, number));
+            assert!(bytes == body(number, size), "{size} bytes");
+        }
+        assert!(input.next().unwrap().is_none(), "the end comes after the last frame");
+    });
+    for (number, size) in (0..).zip(SIZES) {
+        parent.queue(&frame(Kind::Tasks, number, &body(number, size)));
+        if number % 3 == 0 {
+            flush(&mut *parent).unwrap();
+        }
+    }
+    flush(&mut *parent).unwrap();
+    drop((parent, _output));
+    worker.join().unwrap();
+}
+
+fn frames_reach_the_parent_in_order_and_whole((mut parent, input, mut output): Ends) {
+    let worker = thread::spawn(move || {
+        for (number, size) in (0..).zip(SIZES) {
+            let body = body(number, size);
+            let header = Header::new(Kind::Value, number, size).to_bytes();
+            output.send([&header, &body]).unwrap();
+        }
+        drop(input);
+    });
+    let mut total = 0;
+    for (number, size) in (0..).zip(SIZES) {
+        let (header, bytes) = receive(&mut *parent).unwrap().unwrap();
+        assert_eq!((header.kind, header.number), (Kind::Value, number));
+        assert!(bytes == body(number, size), "{size} bytes");
+        total += (Header::SIZE + size) as u64;
+    }
+    assert_eq!(parent.received(), total);
+    worker.join().unwrap();
+    assert!(receive(&mut *parent).unwrap().is_none(), "the end comes after the last frame");
+}
+
+fn many_small_frames_go_in_one_flush((mut parent, mut input, _output): Ends) {
+    const COUNT: u32 = 100_000;
+    let worker = thread::spawn(move || {
+        for number in 0..COUNT {
+            let (header, bytes) = input.next().unwrap().unwrap();
+            assert_eq!((header.number, bytes), (number, &number.to_le_bytes()[..]));
+        }
+    });
+    (0..COUNT).for_each(|n| parent.queue(&frame(Kind::Tasks, n, &n.to_le_bytes())));
+    flush(&mut *parent).unwrap();
+    worker.join().unwrap();
+}
+
+fn shared_ranges_are_sent_as_if_copied((mut parent, mut input, _output): Ends) {
+    let shared = SharedBytes::new(body(7, 1 << 20));
+    let ranges =
+        [0..0, 0..1, 5..4100, 4096..8192, 100..100, 8191..1 << 20, 0..1 << 20, 3..4, 1000..70_000];
+    let worker = {
+        let (shared, ranges) = (Arc::clone(&shared), ranges.clone());
+        thread::spawn(move || {
+            for (number, range) in (0..).zip(ranges) {
+                let (header, bytes) = input.next().unwrap().unwrap();
+                assert_eq!(header.number, number);
+                assert!(bytes == &shared[range]);
+            }
+        })
+    };
+    for (number, range) in (0..).zip(ranges) {
+        parent.queue(&Header::new(Kind::Tasks, number, range.len()).to_bytes());
+        parent.queue_shared(&shared, range);
+    }
+    flush(&mut *parent).unwrap();
+    worker.join().unwrap();
+    assert_eq!(Arc::strong_count(&shared), 1, "what has been sent is let go");
+}
+
+fn a_full_way_is_no_error_and_loses_nothing((mut parent, mut input, _output): Ends) {
+    let mut sent = 0;
+    // More and more, until it doesn't pass at once; then more on top of it.
+    loop {
+        parent.queue(&frame(Kind::Tasks, sent, &body(sent, 50_000)));
+        sent += 1;
+        if !parent.flush().unwrap() {
+            break;
+        }
+        assert!(sent < 10_000, "there is no end to what nobody reads");
+    }
+    for _ in 0..50 {
+        parent.queue(&frame(Kind::Tasks, sent, &body(sent, 5000)));
+        sent += 1;
+        assert!(!parent.flush().unwrap());
+    }
+    let worker = thread::spawn(move || {
+        for number in 0..sent {
+            let (header, bytes) = input.next().unwrap().unwrap();
+            assert_eq!(header.number, number);
+            assert!(bytes == body(number, bytes.len()));
+        }
+    });
+    flush(&mut *parent).unwrap();
+    worker.join().unwrap();
+}
+
+fn a_large_body_is_taken_whole((mut parent, _input, mut output): Ends) {
+    let worker = thread::spawn(move || {
+        for number in 0..4 {
+            let body = body(number, 2 << 20);
+            output.send([&Header::new(Kind::Value, number, body.len()).to_bytes(), &body]).unwrap();
+        }
+        output
+    });
+    for number in 0..4 {
+        let (buffer, start) = loop {
+            if let Some((header, mut body)) = parent.next().unwrap() {
+                assert_eq!(header.number, number);
+                break body.take_large().expect("it is large");
+            }
+            if parent.receive().unwrap() == Received::Nothing {
+                rest(&*parent);
+            }
+        };
+        assert!(buffer[start..] == body(number, 2 << 20));
+    }
+    worker.join().unwrap();
+}
+
+/// The stream is cut in three: what the socket brought, what came another way before the socket brings
+/// it, too, and the rest.
+fn bytes_that_came_another_way_are_seen_once(ends: &dyn Fn() -> Ends) {
+    let mut stream = Vec::new();
+    for number in 0..3 {
+        stream.extend(frame(Kind::Value, number, &body(number, 5)));
+    }
+    for first in 0..=stream.len() {
+        for second in (first..=stream.len()).step_by(3) {
+            let (mut parent, _input, mut output) = ends();
+            output.send([&stream[..first], b""]).unwrap();
+            while parent.received() < first as u64 {
+                if parent.receive().unwrap() == Received::Nothing {
+                    rest(&*parent);
+                }
+            }
+            let mut seen = 0;
+            let mut look = |parent: &mut dyn ParentEnd| {
+                while let Some((header, bytes)) = parent.next().unwrap() {
+                    assert_eq!((header.number, bytes.bytes()), (seen, &body(seen, 5)[..]));
+                    seen += 1;
+                }
+            };
+            look(&mut *parent);
+            parent.take_in(&stream[first..second]);
+            assert_eq!(parent.received(), second as u64);
+            look(&mut *parent);
+            output.send([&stream[first..second], &stream[second..]]).unwrap();
+            drop((output, _input));
+            while parent.receive().unwrap() != Received::End {
+                look(&mut *parent);
+            }
+            look(&mut *parent);
+            assert_eq!((seen, parent.received()), (3, stream.len() as u64));
+        }
+    }
+}
+
+fn the_worker_sees_the_parents_end((mut parent, mut input, mut output): Ends) {
+    parent.queue(&frame(Kind::Tasks, 1, b"last"));
+    flush(&mut *parent).unwrap();
+    drop(parent);
+    assert_eq!(input.next().unwrap().unwrap().1, b"last");
+    assert!(input.next().unwrap().is_none());
+    assert!(output.send([b"into the void", b""]).is_err());
+}
+
+fn a_frame_that_the_parent_cuts_off_is_the_end((mut parent, mut input, _output): Ends) {
+    parent.queue(&frame(Kind::Tasks, 1, b"cut off")[..20]);
+    flush(&mut *parent).unwrap();
+    drop(parent);
+    assert!(!input.is_ready());
+    assert!(input.next().unwrap().is_none());
+}
+
+fn the_parent_sees_the_workers_end((mut parent, input, mut output): Ends) {
+    output
+        .send([&frame(Kind::Value, 1, b"last"), &frame(Kind::Value, 2, b"cut off")[..20]])
+        .unwrap();
+    // What the worker hasn't read doesn't hide what it has sent.
+    parent.queue(&frame(Kind::Tasks, 1, &[0; 1000]));
+    flush(&mut *parent).unwrap();
+    drop((input, output));
+    assert_eq!(receive(&mut *parent).unwrap().unwrap().1, b"last");
+    assert!(receive(&mut *parent).unwrap().is_none());
+    assert!(receive(&mut *parent).unwrap().is_none(), "it stays the end");
+}
+
+fn a_worker_that_goes_while_it_is_sent_to_is_an_error((mut parent, input, output): Ends) {
+    parent.queue(&frame(Kind::Tasks, 1, &body(0, 16 << 20)));
+    assert!(!parent.flush().unwrap());
+    drop((input, output));
+    assert!(flush(&mut *parent).is_err());
+}
+
+fn what_is_no_frame_is_said_on_either_side(ends: &dyn Fn() -> Ends) {
+    let too_long = Header { kind: Kind::Value, number: 0, length: MAX_BODY + 1 }.to_bytes();
+    for garbage in [[0xff; 16], [0; 16], *b"GET / HTTP/1.1\r\n", too_long] {
+        let (mut parent, mut input, mut output) = ends();
+        output.send([&frame(Kind::Value, 9, b"good"), &garbage]).unwrap();
+        assert_eq!(receive(&mut *parent).unwrap().unwrap().1, b"good");
+        receive(&mut *parent).unwrap_err();
+        receive(&mut *parent).unwrap_err();
+        parent.queue(&frame(Kind::Tasks, 9, b"good"));
+        parent.queue(&garbage);
+        flush(&mut *parent).unwrap();
+        assert_eq!(input.next().unwrap().unwrap().1, b"good");
+        assert!(input.next().is_err());
+    }
+}
+
+fn nothing_to_read_is_nothing((mut parent, input, _output): Ends) {
+    assert_eq!(parent.receive().unwrap(), Received::Nothing);
+    assert!(parent.next().unwrap().is_none());
+    assert!(parent.flush().unwrap(), "nothing is left to send");
+    assert!(!input.is_ready());
+    assert_eq!(parent.received(), 0);
+}
+
+/// Input: the backend's name, and what connects its ends. Output: the suite for it.
+macro_rules! conforms {
+    ($backend:ident: $ends:expr; $($one:ident)*; $($many:ident)*) => {
+        mod $backend {
+            use super::*;
+
+            fn ends() -> Ends {
+                $ends
+            }
+
+            $(
+                #[test]
+                fn $one() {
+                    super::$one(ends());
+                }
+            )*
+            $(
+                #[test]
+                fn $many() {
+                    super::$many(&ends);
+                }
+            )*
+        }
+    };
+    ($backend:ident: $ends:expr) => {
+        conforms! {
+            $backend: $ends;
+            frames_reach_the_worker_in_order_and_whole
+            frames_reach_the_parent_in_order_and_whole
+            many_small_frames_go_in_one_flush
+            shared_ranges_are_sent_as_if_copied
+            a_full_way_is_no_error_and_loses_nothing
+            a_large_body_is_taken_whole
+            the_worker_sees_the_parents_end
+            a_frame_that_the_parent_cuts_off_is_the_end
+            the_parent_sees_the_workers_end
+            a_worker_that_goes_while_it_is_sent_to_is_an_error
+            nothing_to_read_is_nothing;
+            bytes_that_came_another_way_are_seen_once
+            what_is_no_frame_is_said_on_either_side
+        }
+    };
+}
+
+conforms!(socket: {
+    let (ours, theirs) = crate::os::socket::pair().unwrap();
+    let (input, output) = crate::transport::socket::worker_ends(Arc::new(theirs.into()));
+    (Box::new(crate::transport::socket::ParentSocket::new(ours)), Box::new(input), Box::new(output))
+});

@@ -1,0 +1,152 @@
+//! From the hello to the end of the process.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use super::outlet::Outlet;
+use super::tasks::Tasks;
+use super::{build, identity, panics};
+use crate::os::memory::Shared;
+use crate::os::{exit, fault, signals, wait};
+use crate::shm::note::End;
+use crate::shm::page::Page;
+use crate::transport::frame::Kind;
+use crate::transport::hello::{Hello, Role};
+use crate::transport::socket::worker_ends;
+
+/// The page, for the handlers that run outside of the loop.
+static PAGE: OnceLock<Arc<Shared<Page>>> = OnceLock::new();
+
+/// Whether this process ends because its work does, not because a task called `exit`.
+static LEAVING: AtomicBool = AtomicBool::new(false);
+
+/// Serves the parent until the end of the process.
+pub(crate) fn run(socket: OwnedFd, hello: Hello, page: OwnedFd) -> ! {
+    let code = match serve(socket, hello, page) {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("procession: this worker can't start: {error}");
+            1
+        }
+    };
+    leave(code)
+}
+
+/// The process id of the worker, to tell it from copies that a task forks.
+static WORKER: OnceLock<u32> = OnceLock::new();
+
+enum Never {}
+
+fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Result<Never> {
+    let page = Arc::new(Shared::<Page>::open(page_fd.as_fd())?);
+    drop(page_fd);
+    let socket = Arc::new(UnixStream::from(socket));
+    let role = hello.role;
+    let tied_to_parent = role != Role::Process { daemon: false };
+    let (input, output) = worker_ends(Arc::clone(&socket));
+    let mut outlet = Outlet::new(Arc::clone(&page), Box::new(output), tied_to_parent);
+    if !hello.build.agrees_with(build::own()) {
+        outlet.put(Kind::Refused, 0, refusal(&hello).as_bytes());
+        outlet.flush();
+        return Err(io::Error::other("it is another build than its parent"));
+    }
+
+    signals::ignore_broken_pipes();
+    if role == Role::Pool {
+        signals::leave_interrupts_to_the_parent();
+        signals::let_interrupts_in();
+    }
+    let _ = PAGE.set(Arc::clone(&page));
+    let _ = WORKER.set(process::id());
+    fault::report_to(|number, address, overflow| {
+        let address = address as u64;
+        tell(if overflow {
+            End::StackOverflow { address }
+        } else {
+            End::Signal { number, address }
+        });
+    })?;
+    exit::at_exit(tell_of_exit);
+    panics::install(Arc::clone(&page));
+
+    let parent = hello.parent;
+    let stack_size = usize::try_from(hello.stack_size).unwrap_or(usize::MAX);
+    let name = hello.name.replace('\0', "");
+    identity::set(hello);
+    if !tied_to_parent && fault::main_stack_size() >= stack_size {
+        // Nobody has to watch the parent, so one thread is enough, and a fifth of the start is saved.
+        fault::watch_main_stack()?;
+        leave(Tasks::new(Box::new(input), outlet, page, role).serve());
+    }
+    thread::Builder::new().name(name).stack_size(stack_size).spawn(move || {
+        if role == Role::Pool {
+            panics::quieten_this_thread();
+        }
+        let tasks = Tasks::new(Box::new(input), outlet, page, role);
+        let code = match fault::watch_this_stack() {
+            Ok(()) => tasks.serve(),
+            Err(error) => {
+                eprintln!("procession: this worker can't watch its stack: {error}");
+                1
+            }
+        };
+        leave(code)
+    })?;
+    if tied_to_parent {
+        wait_for_the_end_of(&socket, parent)?;
+        exit::leave(0)
+    }
+    loop {
+        thread::park();
+    }
+}
+
+/// Ends the process in the usual way: buffers are flushed, exit handlers run.
+fn leave(code: i32) -> ! {
+    LEAVING.store(true, Ordering::Relaxed);
+    process::exit(code)
+}
+
+/// Returns when the parent has closed its end or is gone.
+///
+/// Two witnesses: the socket tells as soon as the parent's descriptors are closed, but not while a
+/// copy of the parent's end lives on in a process that the parent has forked; the pidfd does then.
+fn wait_for_the_end_of(socket: &UnixStream, parent: u32) -> io::Result<()> {
+    let pidfd = i32::try_from(parent).ok().and_then(|parent| wait::open(parent).ok());
+    // Asked after the descriptor was opened, so that it can't be one of a later process.
+    let pidfd = match std::os::unix::process::parent_id() {
+        now if now == parent => pidfd,
+        // A parent in another pid namespace has no number here.
+        0 => None,
+        _ => return Ok(()),
+    };
+    let parent = pidfd;
+    wait::hung_up(socket.as_fd(), parent.as_ref().map(AsFd::as_fd))
+}
+
+fn tell(end: End) {
+    if let Some(page) = PAGE.get() {
+        page.note.end(end);
+    }
+}
+
+extern "C" fn tell_of_exit() {
+    // A task may have forked; its copy's end isn't ours.
+    let is_ours = WORKER.get() == Some(&process::id());
+    if is_ours && !LEAVING.load(Ordering::Relaxed) {
+        tell(End::Exit);
+    }
+}
+
+fn refusal(hello: &Hello) -> String {
+    let what = if hello.build.tasks == build::own().tasks { "build" } else { "set of tasks" };
+    format!(
+        "the worker's executable has another {what} than this process; start workers from the same \
+         file (if `set_executable` names a copy, link it with `-Wl,--build-id`)"
+    )
+}

@@ -1,0 +1,268 @@
+//! The loop in the child: one frame after the other, one item after the other.
+//!
+//! For an item: claim it (the parent may have taken it back), run it, put its result into the outlet.
+//! No system call stands between two items of a frame, and none between two frames that have arrived.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::dispatch::{Callee, Run, RunError};
+use super::outlet::Outlet;
+use super::panics;
+use crate::os::clock;
+use crate::os::memory::Shared;
+use crate::shm::claim::Position;
+use crate::shm::page::Page;
+use crate::transport::WorkerInput;
+use crate::transport::codec;
+use crate::transport::frame::Kind;
+use crate::transport::hello::Role;
+use crate::transport::message::{CalleeBytes, Items, TaskHead};
+
+/// While more frames wait, results are sent at least this often.
+const PATIENCE: Duration = Duration::from_micros(200);
+
+/// A result buffer above this is given back after its item.
+const KEPT: usize = 1 << 20;
+
+/// A callable that is ready to run, or why it isn't.
+type Prepared = Result<Box<dyn Run>, String>;
+
+pub(super) struct Tasks {
+    input: Box<dyn WorkerInput>,
+    runner: Runner,
+    role: Role,
+}
+
+/// All but the input, which lends the frames that the rest works on.
+struct Runner {
+    outlet: Outlet,
+    page: Arc<Shared<Page>>,
+    bound: HashMap<u64, Prepared>,
+    /// The callable that was used last without bound arguments.
+    latest: Option<(CalleeBytes, Prepared)>,
+    result: Vec<u8>,
+    sent: Instant,
+}
+
+/// How an item ended, for a process that runs just one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Well,
+    Badly,
+    InPanic,
+}
+
+impl Tasks {
+    pub(super) fn new(
+        input: Box<dyn WorkerInput>,
+        outlet: Outlet,
+        page: Arc<Shared<Page>>,
+        role: Role,
+    ) -> Self {
+        let runner = Runner {
+            outlet,
+            page,
+            bound: HashMap::new(),
+            latest: None,
+            result: Vec::new(),
+            sent: Instant::now(),
+        };
+        Self { input, runner, role }
+    }
+
+    /// Serves until the parent says stop or is gone; returns the exit code.
+    pub(super) fn serve(self) -> i32 {
+        let Self { mut input, mut runner, role } = self;
+        runner.outlet.put(Kind::Ready, 0, &[]);
+        // A single process has its task before it, and tells all at its end.
+        let mut has_news = role == Role::Pool;
+        loop {
+            if has_news && !input.is_ready() {
+                runner.flush();
+            }
+            has_news = true;
+            let (header, body) = match input.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return 0,
+                Err(error) => {
+                    eprintln!("procession: this worker can't read from its parent: {error}");
+                    return 1;
+                }
+            };
+            let ended = match header.kind {
+                Kind::Tasks => runner.run_all(header.number, body),
+                Kind::Init => runner.initialize(body),
+                Kind::Bind => runner.bind(body),
+                Kind::Forget => runner.forget(body),
+                Kind::Exit => Some(Ended::Well),
+                _ => None,
+            };
+            let over = header.kind == Kind::Exit
+                || header.kind == Kind::Init && ended != Some(Ended::Well)
+                || header.kind == Kind::Tasks && role != Role::Pool;
+            match ended {
+                None => {
+                    eprintln!("procession: this worker can't understand its parent");
+                    return 1;
+                }
+                Some(ended) if over => {
+                    runner.flush();
+                    return match ended {
+                        Ended::Well => 0,
+                        Ended::Badly => 1,
+                        Ended::InPanic => 101,
+                    };
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+impl Runner {
+    fn flush(&mut self) {
+        self.outlet.flush();
+    }
+
+    /// Runs the items of a frame until one has been taken back: those after it have been, too.
+    fn run_all(&mut self, first: u32, body: &[u8]) -> Option<Ended> {
+        let (head, items) = TaskHead::split(body)?;
+        let mut items = Items::new(items);
+        let began = Instant::now();
+        let mut ended = Ended::Well;
+        let mut done = 0_u32;
+        let prepared = self.take_prepared(&head);
+        for number in first..first.checked_add(head.count)? {
+            let item = items.next()?;
+            let position = Position { epoch: head.epoch, number };
+            if !self.page.claim.start(position) {
+                break;
+            }
+            if head.timed {
+                self.page.claim.set_start(position, clock::nanos());
+            }
+            self.page.note.clear();
+            ended = self.run_one(&prepared, number, item);
+            done += 1;
+        }
+        self.put_back(&head, prepared);
+        let now = Instant::now();
+        if done > 0 {
+            let nanos = u64::try_from((now - began).as_nanos()).unwrap_or(u64::MAX);
+            self.outlet.put(Kind::Spent, done, &nanos.to_le_bytes());
+        }
+        if now - self.sent > PATIENCE {
+            self.flush();
+            self.sent = now;
+        }
+        Some(ended)
+    }
+
+    fn run_one(&mut self, prepared: &Prepared, number: u32, item: &[u8]) -> Ended {
+        let run = match prepared {
+            Ok(run) => run,
+            Err(why) => {
+                self.outlet.put(Kind::BadArguments, number, why.as_bytes());
+                return Ended::Badly;
+            }
+        };
+        self.result.clear();
+        let result = &mut self.result;
+        let ended = match panics::catch(|| run.run(item, result)) {
+            Ok(Ok(())) => {
+                self.outlet.put(Kind::Value, number, &self.result);
+                Ended::Well
+            }
+            Ok(Err(RunError::Args(error))) => {
+                self.outlet.put(Kind::BadArguments, number, error.to_string().as_bytes());
+                Ended::Badly
+            }
+            Ok(Err(RunError::Result(error))) => {
+                self.outlet.put(Kind::BadResult, number, error.to_string().as_bytes());
+                Ended::Badly
+            }
+            Err(panic) => {
+                let mut body = Vec::new();
+                codec::encode(&panic, &mut body).expect("texts can be encoded");
+                self.outlet.put(Kind::Panicked, number, &body);
+                Ended::InPanic
+            }
+        };
+        if self.result.capacity() > KEPT {
+            self.result = Vec::new();
+        }
+        ended
+    }
+
+    /// The callable of a frame, taken out so that it can run while the outlet is in use.
+    fn take_prepared(&mut self, head: &TaskHead) -> Prepared {
+        if head.bound != 0 {
+            let unknown = || Err("its bound arguments were never sent".to_owned());
+            return self.bound.remove(&head.bound).unwrap_or_else(unknown);
+        }
+        match self.latest.take() {
+            Some((callee, prepared)) if callee == head.callee => prepared,
+            _ => prepare(&head.callee, &[]),
+        }
+    }
+
+    fn put_back(&mut self, head: &TaskHead, prepared: Prepared) {
+        if head.bound != 0 {
+            self.bound.insert(head.bound, prepared);
+        } else {
+            self.latest = Some((head.callee, prepared));
+        }
+    }
+
+    fn initialize(&mut self, body: &[u8]) -> Option<Ended> {
+        let (head, items) = TaskHead::split(body)?;
+        let item = Items::new(items).next()?;
+        let prepared = self.take_prepared(&head);
+        let result = &mut self.result;
+        let failure = match &prepared {
+            Err(why) => Some(why.clone()),
+            Ok(run) => match panics::catch(|| run.run(item, result)) {
+                Ok(Ok(())) => None,
+                Ok(Err(RunError::Args(error) | RunError::Result(error))) => Some(error.to_string()),
+                Err(panic) => Some(format!("it panicked{panic}")),
+            },
+        };
+        self.result.clear();
+        self.put_back(&head, prepared);
+        match failure {
+            None => self.outlet.put(Kind::InitDone, 0, &[]),
+            Some(why) => {
+                self.outlet.put(Kind::InitFailed, 0, why.as_bytes());
+                return Some(Ended::Badly);
+            }
+        }
+        self.page.note.clear();
+        Some(Ended::Well)
+    }
+
+    fn bind(&mut self, body: &[u8]) -> Option<Ended> {
+        let (number, body) = body.split_first_chunk()?;
+        let (callee, arguments) = body.split_first_chunk()?;
+        self.bound.insert(u64::from_le_bytes(*number), prepare(callee, arguments));
+        Some(Ended::Well)
+    }
+
+    fn forget(&mut self, body: &[u8]) -> Option<Ended> {
+        let forgotten = self.bound.remove(&u64::from_le_bytes(*body.first_chunk()?));
+        // The user's values; what their destructors do is no task's failure.
+        let _ = panics::catch(|| drop(forgotten));
+        Some(Ended::Well)
+    }
+}
+
+/// Decoding bound arguments runs the user's code, which may panic.
+fn prepare(callee: &CalleeBytes, bound: &[u8]) -> Prepared {
+    let callee = Callee::decode(callee).ok_or("no callable is named like that")?;
+    let descriptor = callee.resolve()?;
+    match panics::catch(|| descriptor.prepare(bound)) {
+        Ok(prepared) => prepared.map_err(|error| error.to_string()),
+        Err(panic) => Err(format!("decoding the bound arguments panicked{panic}")),
+    }
+}
