@@ -25,8 +25,8 @@ const FATAL: [Signal; 5] =
 /// jump over it by less than 64 KiB.
 const GUARD: usize = 64 * 1024;
 
-/// Arguments and environment take at most a quarter of 8 MiB on the main stack, the frames up to here
-/// much less.
+/// Arguments and environment take at most a quarter of the usual 8 MiB on the main stack, the frames up to
+/// here much less. Where both are larger, an overflow may be told as an ordinary fault.
 const MOST_ABOVE: usize = 5 << 19;
 
 /// The signal stack: what the handler and the kernel's frame need, with room (AVX-512 state takes

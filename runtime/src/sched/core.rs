@@ -69,7 +69,7 @@ pub(super) struct Core {
     pub(super) barren_deaths: u32,
     pub(super) restart_at: Option<u64>,
     /// Who is to be woken when no worker is left.
-    pub(super) gone_wakers: Vec<Waker>,
+    pub(super) gone_waker: Option<Waker>,
     /// The first worker, which may have ended.
     pub(super) first_started: Option<Identity>,
     /// How the last worker ended.
@@ -91,7 +91,7 @@ impl Core {
             has_worked: false,
             barren_deaths: 0,
             restart_at: None,
-            gone_wakers: Vec::new(),
+            gone_waker: None,
             first_started: None,
             last_status: None,
         }
@@ -134,6 +134,12 @@ impl Core {
         true
     }
 
+    /// Whether no worker is left, and none will come for work that is left.
+    pub(super) fn is_deserted(&self) -> bool {
+        let is_over = matches!(self.state, State::Over(_)) || self.jobs.open() == 0;
+        self.workers.is_empty() && (is_over || self.restart_at.is_none())
+    }
+
     /// Whether a worker may send something.
     pub(super) fn expects_something(&self) -> bool {
         self.workers.values().any(|worker| {
@@ -164,6 +170,7 @@ impl Core {
     }
 
     pub(super) fn conclude(&mut self, work: Work, rest: Option<Error>) {
+        self.news.staff_changed |= self.workers.is_empty();
         self.news.done.push(Arc::clone(&work.job));
         self.news.wakers.extend(work.finish(rest));
     }

@@ -31,9 +31,9 @@ use crate::os::clock;
 use crate::os::epoll::Epoll;
 use crate::transport::hello::Role;
 
-/// While nobody waits, the supervisor takes results in so late, many at once: in nanoseconds, a few
-/// times what waking it costs everybody.
-const GATHER: u64 = 300_000;
+/// While nobody waits, the supervisor takes results in so late, many at once: in nanoseconds. The
+/// shortest time that its wait knows, and many times what waking it costs everybody.
+const GATHER: u64 = 1_000_000;
 
 /// A pool's workers, or the one worker of a process.
 pub(crate) struct Crew {
@@ -88,7 +88,7 @@ impl What {
         match self {
             Self::Job(job) => job.outcome().is_some(),
             Self::Group(group) => !group.is_empty(),
-            Self::NoWorkers => core.workers.is_empty(),
+            Self::NoWorkers => core.is_deserted(),
         }
     }
 
@@ -287,7 +287,8 @@ impl Crew {
         if is_quiet && news.done.is_empty() && !news.is_over {
             return inner;
         }
-        // Without the lock: also the drop of a job may run the user's code.
+        // Without the lock: also the drop of a job may run the user's code, for however long.
+        self.pass_the_lead_on(&mut inner);
         drop(inner);
         self.after(news);
         self.lock()
@@ -350,13 +351,15 @@ impl Crew {
 
     /// Has `waker` woken when no worker is left. False: none is.
     pub(crate) fn wake_when_gone(&self, waker: &Waker) -> bool {
+        let waker = waker.clone();
         let mut inner = self.lock();
-        let core = &mut inner.core;
-        if !core.workers.is_empty() && !core.gone_wakers.iter().any(|known| known.will_wake(waker))
-        {
-            core.gone_wakers.push(waker.clone());
-        }
-        !core.workers.is_empty()
+        let is_left = !inner.core.workers.is_empty();
+        // A process is one future, so only the latest waker counts.
+        let dropped = if is_left { inner.core.gone_waker.replace(waker) } else { Some(waker) };
+        drop(inner);
+        // The user's code, outside of the lock.
+        drop(dropped);
+        is_left
     }
 
     /// Has results taken in as they arrive: somebody will be woken by them.

@@ -18,6 +18,7 @@ impl Core {
         }
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
+            self.news.staff_changed = true;
             self.hire(epoll);
             changed = true;
         }

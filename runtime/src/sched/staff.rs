@@ -8,7 +8,8 @@
 //!
 //! A worker without an initializer skips INITIALIZING. Items are sent in any state before LEAVING: they
 //! wait in the socket, and come back if the worker never gets to them. Only the pool's state machine
-//! ([`core`](super::core)) moves a worker, always under the pool's lock; only the supervisor reaps.
+//! ([`core`](super::core)) moves a worker, always under the pool's lock; whoever sees its end first
+//! reaps it, under the lock as well.
 
 use std::collections::HashSet;
 use std::io::ErrorKind::{BrokenPipe, ConnectionReset};

@@ -98,9 +98,10 @@ impl Supervisor {
         let token = self.token();
         let entry = CrewEntry { crew: Arc::downgrade(crew), tick: None };
         self.watched().crews.insert(token, entry);
-        self.epoll
-            .add(crew.as_fd(), token, Interest::Never)
-            .map_err(|error| Error::system("can't watch a pool", &error))?;
+        self.epoll.add(crew.as_fd(), token, Interest::Never).map_err(|error| {
+            self.watched().crews.remove(&token);
+            Error::system("can't watch a pool", &error)
+        })?;
         Ok(token)
     }
 

@@ -33,7 +33,7 @@ const LATER_DEATHS: u32 = 20;
 /// Marks the token of a worker's pidfd.
 pub(super) const PIDFD: u64 = 1 << 62;
 
-/// Reads, of 64 KiB each, from the socket of a worker that has died.
+/// Reads, of up to 64 KiB each, from the socket of a worker that has died.
 const LAST_READS: usize = 64;
 
 /// The pause before a worker that couldn't be started is tried again.
@@ -49,10 +49,10 @@ impl Core {
         };
         while self.workers.values().filter(|worker| worker.serves()).count() < wanted {
             if let Err(error) = self.start_one(epoll) {
-                self.restart_at = Some(clock::nanos() + START_PAUSE);
                 if self.workers.is_empty() {
                     self.early_death(cant_start(&error));
                 }
+                self.restart_at = Some(clock::nanos() + START_PAUSE);
                 return;
             }
         }
@@ -136,7 +136,7 @@ impl Core {
         let mut worker = self.workers.remove(&id).expect("it was there above");
         self.news.staff_changed = true;
         if self.workers.is_empty() {
-            self.news.wakers.append(&mut self.gone_wakers);
+            self.news.wakers.extend(self.gone_waker.take());
         }
         let (lost, unstarted) = worker.ledger.close(worker.page.claim.current());
         let cause = || {
@@ -176,8 +176,13 @@ impl Core {
     /// A worker has died before it began anything, with items at hand: perhaps of reading them. After
     /// a few the first item is to blame, so that they don't die for ever.
     pub(super) fn barren_death(&mut self, first: Option<Run>, cause: &impl Fn() -> Error) {
-        let Some(Run { job, items }) = first else { return };
         self.barren_deaths += 1;
+        let Some(Run { job, items }) = first else {
+            if self.barren_deaths >= EARLY_DEATHS {
+                self.restart_at = Some(clock::nanos() + START_PAUSE);
+            }
+            return;
+        };
         if self.barren_deaths >= EARLY_DEATHS {
             self.barren_deaths = 0;
             if let Some(work) = self.jobs.get(job) {
@@ -206,6 +211,10 @@ impl Core {
     /// A pool whose workers have never worked fails soon; one whose workers have is given time, for
     /// what kills them may pass.
     pub(super) fn early_death(&mut self, cause: Error) {
+        if self.has_worked && self.restart_at.is_some() {
+            // Several may have been started at once; they count as one.
+            return;
+        }
         self.early_deaths += 1;
         if self.early_deaths >= if self.has_worked { LATER_DEATHS } else { EARLY_DEATHS } {
             self.end(cause);

@@ -232,7 +232,7 @@ impl Incoming {
             }
         }
         let missing = self.missing();
-        if self.start > 0 && (self.buffer.len() - self.end) < missing.min(CHUNK) {
+        if self.start > 0 && (self.buffer.len() - self.end) < missing.clamp(1, CHUNK) {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
