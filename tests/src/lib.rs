@@ -9,10 +9,12 @@ pub mod scratch;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::parent_id;
+use std::pin::pin;
 use std::process;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 /// Far above what any test takes: it is there to turn a hang into a failure.
@@ -82,6 +84,24 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(start.elapsed() < PATIENCE / 2, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Polls a future on this thread until it is ready: the smallest executor.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        thread::park();
     }
 }
 

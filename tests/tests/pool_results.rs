@@ -2,16 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::future::{Future, IntoFuture};
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::future::IntoFuture;
+use std::thread::{self};
 use std::time::{Duration, Instant};
 
 use procession::{AsyncResult, Pool, task};
 use procession_tests::scratch::{Scratch, note, notes, open, pass};
-use procession_tests::{alone, wait_until};
+use procession_tests::{alone, block_on, wait_until};
 
 #[task]
 fn double(x: u64) -> u64 {
@@ -29,24 +26,6 @@ fn hold(gate: String, log: String) -> String {
 
 fn pool(processes: usize) -> Pool {
     Pool::builder().processes(processes).build().unwrap()
-}
-
-/// Polls a future on this thread until it is ready.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
 }
 
 #[test]

@@ -10,8 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 use procession::{Process, Stdio, active_children, task};
 use procession_tests::gate::{gated, until_the_gate_opens};
-use procession_tests::{alone, children_of, is_running, wait_until};
+use procession_tests::{alone, block_on, children_of, is_running, wait_until};
 
 #[task]
 fn nothing() {}
@@ -392,24 +391,6 @@ fn wait_gives_all_that_are_ready() {
         assert_eq!(wait(Some(Duration::MAX)), [0, 2, 3]);
         two.kill().unwrap();
     });
-}
-
-/// The smallest executor.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        thread::park();
-    }
 }
 
 #[test]

@@ -415,7 +415,7 @@ impl<S, E> Ready<'_, S, E> {
         // What failed before it began is a job of one item that has failed.
         let (inputs, failed) = encoded.unwrap_or_else(|error| {
             let mut inputs = Inputs::default();
-            let _ = inputs.push(|_| Ok::<(), Error>(()));
+            inputs.push_gap();
             (inputs, vec![(0, error)])
         });
         let spec = Arc::new(spec);

@@ -94,7 +94,7 @@ impl<'a> Stream<'a> {
                 Some(Err(error)) => {
                     let index = Some(first + at);
                     failed.push((at as u32, error.of_task(&self.spec.task).at_index(index)));
-                    let _ = inputs.push(|_| Ok::<(), Error>(()));
+                    inputs.push_gap();
                 }
             }
         }

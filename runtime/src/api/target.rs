@@ -86,7 +86,7 @@ pub(super) fn encode_all<A: Serialize>(
         })?;
         if let Err(error) = encode(&mut inputs, &item) {
             failed.push((index, error.of_task(&spec.task).at_index(Some(index as usize))));
-            inputs.push(|_| Ok::<(), Error>(()))?;
+            inputs.push_gap();
         }
         if index == 0 {
             inputs.expect(expected);

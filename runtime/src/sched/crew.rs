@@ -231,9 +231,7 @@ impl Crew {
 
     /// Waits; false when the time is over first. The caller leads where nobody else does.
     pub(crate) fn wait_for(self: &Arc<Self>, what: &What, timeout: Option<Duration>) -> bool {
-        let deadline = timeout.map(|time| {
-            clock::nanos().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-        });
+        let deadline = timeout.map(|time| clock::nanos().saturating_add(clock::nanos_of(time)));
         let mut inner = self.lock();
         let done = loop {
             if what.is_done(&inner.core) {

@@ -26,7 +26,7 @@ use super::queue::JobKey;
 use super::start::{Started, Surroundings};
 use crate::error::Error;
 use crate::os::memory::Shared;
-use crate::os::wait;
+use crate::os::{clock, wait};
 use crate::shm::page::Page;
 use crate::transport::ParentEnd;
 use crate::transport::frame::{Header, Kind};
@@ -113,7 +113,7 @@ const AT_HAND: usize = 128;
 impl Worker {
     pub(super) fn new(started: Started, plan: &Plan, now: u64) -> Self {
         let Started { pid, pidfd, end, page } = started;
-        let limit = u64::try_from(plan.start_limit.as_nanos()).unwrap_or(u64::MAX);
+        let limit = clock::nanos_of(plan.start_limit);
         let until = now.saturating_add(limit);
         let mut worker = Self {
             pid,
@@ -181,8 +181,7 @@ impl Worker {
         self.queue_items(Kind::Tasks, at.number, head, &work.inputs, range);
         self.allowance -= items.len();
         self.unsent += items.len();
-        let limit =
-            spec.time_limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+        let limit = spec.time_limit.map(clock::nanos_of);
         self.ledger.sent(Run { job: key, items }, Terms { cost: pace.cost(1), limit });
         if self.peek_at.is_none() {
             self.peek_delay = FIRST_PEEK;

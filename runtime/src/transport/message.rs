@@ -84,6 +84,11 @@ impl Inputs {
         Ok(())
     }
 
+    /// Appends an item without arguments, which stands for one that can't be sent.
+    pub(crate) fn push_gap(&mut self) {
+        let Ok(()) = self.push(|_| Ok::<(), std::convert::Infallible>(()));
+    }
+
     /// Makes room for so many items, if they are like those that are there.
     pub(crate) fn expect(&mut self, items: usize) {
         let bytes = SharedBytes::get_mut(&mut self.bytes).expect("inputs are shared once complete");

@@ -150,7 +150,7 @@ impl Runner {
         self.put_back(&head, prepared);
         let now = Instant::now();
         if done > 0 {
-            let nanos = u64::try_from((now - began).as_nanos()).unwrap_or(u64::MAX);
+            let nanos = clock::nanos_of(now - began);
             self.outlet.put(Kind::Spent, done, &nanos.to_le_bytes());
         }
         if now - self.sent > PATIENCE {
