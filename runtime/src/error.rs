@@ -64,6 +64,20 @@ pub(crate) enum Kind {
     /// The caller asked for something that can't be.
     Usage(String),
     System(String),
+    /// A message that can't be encoded, decoded, sent or received.
+    Channel(String),
+    /// The peer of a connection has gone.
+    Disconnected(String),
+    /// The time for an operation on a connection or listener was over.
+    Late(String),
+    /// A peer that did not prove that it has the same key.
+    Authentication(String),
+    /// What is shared may be half changed, since its holder died.
+    Poisoned(&'static str),
+    /// Somebody else holds what was asked for.
+    Busy(&'static str),
+    /// Those who should have waited for each other don't.
+    Broken(&'static str),
 }
 
 impl Error {
@@ -100,10 +114,36 @@ impl Error {
         &self.0.kind
     }
 
-    /// Whether time ran out: a `get_timeout` or `join_timeout` (the task goes on), or a task's hard
-    /// time limit (its worker was killed).
+    /// Whether time ran out: a `get_timeout` or `join_timeout` (the task goes on), a task's hard
+    /// time limit (its worker was killed), or the wait for a message, a client, a listener, or
+    /// something shared that somebody else holds.
     pub fn is_timeout(&self) -> bool {
-        matches!(self.0.kind, Kind::NotReady(_) | Kind::TimeLimit(_))
+        matches!(
+            self.0.kind,
+            Kind::NotReady(_) | Kind::TimeLimit(_) | Kind::Late(_) | Kind::Busy(_)
+        )
+    }
+
+    /// Whether somebody has died, or panicked, while it was changing what is shared: see
+    /// [`Poisoned`](crate::Poisoned).
+    pub fn is_poisoned(&self) -> bool {
+        matches!(self.0.kind, Kind::Poisoned(_))
+    }
+
+    /// Whether the operating system has refused something.
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self.0.kind, Kind::System(_))
+    }
+
+    /// Whether the peer of a connection has gone, or a queue is closed.
+    pub fn is_disconnected(&self) -> bool {
+        matches!(self.0.kind, Kind::Disconnected(_))
+    }
+
+    /// Whether a peer failed to prove that it may connect: it has another key, or speaks another
+    /// protocol. A listener is none the worse for it.
+    pub fn is_authentication(&self) -> bool {
+        matches!(self.0.kind, Kind::Authentication(_))
     }
 
     /// Whether the call was cancelled before it had a result.
@@ -196,7 +236,14 @@ impl fmt::Display for Error {
             Kind::Protocol(text) => {
                 write!(f, "{subject} was lost: {} sent {text} and was killed", self.worker())
             }
-            Kind::Start(text) | Kind::Usage(text) | Kind::System(text) => f.write_str(text),
+            Kind::Start(text)
+            | Kind::Usage(text)
+            | Kind::System(text)
+            | Kind::Channel(text)
+            | Kind::Disconnected(text)
+            | Kind::Late(text)
+            | Kind::Authentication(text) => f.write_str(text),
+            Kind::Poisoned(text) | Kind::Busy(text) | Kind::Broken(text) => f.write_str(text),
         }
     }
 }

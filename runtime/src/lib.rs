@@ -74,6 +74,46 @@
 //! }
 //! ```
 //!
+//! # Between processes
+//!
+//! Queues, pipes, locks and shared memory are arguments and results like any other, of a pool's tasks,
+//! too, and within your own types:
+//!
+//! ```
+//! use procession::{Pool, Queue, SharedSlice, task};
+//!
+//! #[task]
+//! fn sum(numbers: SharedSlice<f64>, log: Queue<String>) -> f64 {
+//!     log.put(format!("{} numbers", numbers.len())).unwrap();
+//!     numbers.iter().sum()
+//! }
+//!
+//! #[procession::main]
+//! fn main() -> Result<(), procession::Error> {
+//!     let data = SharedSlice::from_vec((0..1_000_000).map(f64::from).collect())?;
+//!     let log = Queue::unbounded()?;
+//!     // A few bytes go to the workers for each chunk; the numbers stay where they are.
+//!     let parts = data.chunks(100_000).map(|chunk| (chunk, log.clone()));
+//!     let sums = Pool::new()?.starmap(sum, parts)?;
+//!     assert_eq!(sums.iter().sum::<f64>(), 499_999_500_000.0);
+//!     assert_eq!(log.len(), 10);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! - Messages: [`Queue`], [`JoinableQueue`], [`SimpleQueue`], [`pipe`], [`pipe_one_way`]; [`Listener`] and
+//!   [`connect`] between unrelated programs; [`wait`] for several of them, and for processes.
+//! - Data: [`SharedSlice`], which never changes; [`SharedArray`], under guards or in chunks; [`SharedValue`];
+//!   [`SharedMemory`]. Their items are [`Plain`] data.
+//! - [`sync`]: [`Lock`](sync::Lock), [`RLock`](sync::RLock), [`Semaphore`](sync::Semaphore),
+//!   [`BoundedSemaphore`](sync::BoundedSemaphore), [`Condition`](sync::Condition), [`Event`](sync::Event),
+//!   [`Barrier`](sync::Barrier), [`RwLock`](sync::RwLock).
+//!
+//! All of it lies in anonymous memory, which the program and all processes that it starts share: nothing
+//! is left behind, however they end. A process that is killed in the middle of an operation neither
+//! corrupts nor wedges the others. Handles can't leave the family: serialising one for a file, say, is an
+//! error that says so.
+//!
 //! # What can be called
 //!
 //! Any function, `async` or not, with up to 12 owned arguments that serde can serialise; an instance of
@@ -92,6 +132,7 @@
 //!
 //! - `hook` (default): workers are taken over before `main`. Without it, `#[procession::main]` or
 //!   [`init`] is needed; a program that forgot says so instead of starting itself over and over.
+//! - `ndarray`: [`SharedSlice`] and the guards of [`SharedArray`] as views of the crate `ndarray`.
 //!
 //! # Questions
 //!
@@ -99,7 +140,7 @@
 //! async-signal-safe; in Rust nearly nothing is.
 //!
 //! *What does a worker inherit?* Arguments, environment, current directory, standard output and error.
-//! Standard input is `/dev/null`. No other descriptor reaches it.
+//! Standard input is `/dev/null`. No other descriptor of yours reaches it.
 //!
 //! *What happens to globals?* Each worker has its own, as they are at the start of a program. Use an
 //! [initializer](PoolBuilder::initializer) to set them up once in each worker.
@@ -123,15 +164,28 @@ mod worker;
 #[path = "private.rs"]
 pub mod __private;
 
+pub use crate::api::address::Address;
 pub use crate::api::builder::PoolBuilder;
 pub use crate::api::call::{Call, Callback, Then};
+pub use crate::api::connection::{Connection, Receiver, RecvError, SendError, Sender};
 pub use crate::api::current::{
-    CurrentProcess, ParentProcess, cpu_count, current_process, parent_process, set_executable, wait,
+    CurrentProcess, ParentProcess, cpu_count, current_process, parent_process, set_executable,
 };
 pub use crate::api::imap::{Imap, ImapUnordered};
+pub use crate::api::listener::{AuthKey, Listener, connect, connect_timeout};
+pub use crate::api::pipe::{pipe, pipe_one_way};
+pub use crate::api::poison::{Poisoned, TryLockError};
 pub use crate::api::pool::Pool;
 pub use crate::api::process::{ActiveChild, Process, ProcessBuilder, active_children};
+pub use crate::api::queue::{GetError, JoinableQueue, PutError, Queue, SimpleQueue};
 pub use crate::api::result::{AsyncResult, ResultFuture};
+pub use crate::api::shared::array::{SharedArray, SharedChunk, SharedReadGuard, SharedWriteGuard};
+pub use crate::api::shared::memory::SharedMemory;
+pub use crate::api::shared::plain::Plain;
+pub use crate::api::shared::slice::SharedSlice;
+pub use crate::api::shared::value::{Integer, SharedValue, SharedValueGuard};
+pub use crate::api::sync;
+pub use crate::api::wait::{Source, Waitable, wait};
 pub use crate::callable::bind::{Bound, bind};
 pub use crate::callable::names::{TaskInfo, tasks};
 pub use crate::callable::task_fn::{Payload, TaskFn};

@@ -2,12 +2,14 @@
 
 pub mod fixtures;
 pub mod gate;
+pub mod kills;
 pub mod program;
 pub mod scenarios;
 pub mod scratch;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::process::parent_id;
 use std::pin::pin;
 use std::process;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Runs a test alone in its process, under a watchdog, and checks afterwards that it has left no
-/// child, descriptor or mapping behind.
+/// child, descriptor, mapping or shared object behind.
 ///
 /// Tests of one binary that look at the children and descriptors of their process can't overlap.
 pub fn alone<R>(test: impl FnOnce() -> R) -> R {
@@ -111,6 +113,7 @@ struct Belongings {
     children: Vec<i32>,
     fds: BTreeMap<String, usize>,
     shared_mappings: usize,
+    shared_objects: usize,
 }
 
 impl Belongings {
@@ -127,8 +130,13 @@ impl Belongings {
             }
         }
         let maps = fs::read_to_string("/proc/self/maps").expect("proc is mounted");
-        let shared_mappings = maps.lines().filter(|line| line.contains("memfd:")).count();
-        Self { children: children_of(process::id()), fds, shared_mappings }
+        // Windows on the shared heap are kept for later objects, a bounded number of them: see
+        // `KEPT_WINDOWS`. The objects in it are counted by themselves.
+        let is_counted =
+            |line: &&str| line.contains("memfd:") && !line.contains("memfd:procession-heap");
+        let shared_mappings = maps.lines().filter(is_counted).count();
+        let children = children_of(process::id());
+        Self { children, fds, shared_mappings, shared_objects: heap_objects() }
     }
 
     /// What is there once the last process's remains have been cleared away in the background.
@@ -148,6 +156,7 @@ impl Belongings {
         self.children != other.children
             || self.fds.iter().any(more)
             || self.shared_mappings > other.shared_mappings
+            || self.shared_objects > other.shared_objects
     }
 
     /// Threads that end, and processes that are reaped in the background, may take a moment.
@@ -161,6 +170,48 @@ impl Belongings {
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// How much memory the family's shared heap takes, in bytes. Free objects keep some of it.
+///
+/// # Panics
+/// This process has no part in it yet.
+pub fn heap_memory() -> u64 {
+    heap().metadata().expect("it is open").blocks() * 512
+}
+
+/// How many objects there are in the family's shared heap: handles, buffers, parcels, whoever holds them.
+/// It reads them as `shm/heap/layout.rs` lays them out.
+///
+/// # Panics
+/// This process has no part in it yet.
+pub fn heap_objects() -> usize {
+    const ENTRIES_AT: u64 = 1 << 20;
+    const ENTRY: usize = 512;
+    let heap = heap();
+    let mut count = 0;
+    let mut entries = vec![0; 128 * ENTRY];
+    for step in 0.. {
+        let at = ENTRIES_AT + step * entries.len() as u64;
+        heap.read_exact_at(&mut entries, at).expect("the heap is longer");
+        // The state stands first: the phase, which is 0 for a free entry, below the generation.
+        let states = entries.chunks_exact(ENTRY).map(|entry| (entry[0], &entry[1..8]));
+        if states.clone().all(|(phase, generation)| phase == 0 && generation == [0; 7]) {
+            break;
+        }
+        count += states.filter(|(phase, _)| *phase != 0).count();
+    }
+    count
+}
+
+fn heap() -> File {
+    for entry in fs::read_dir("/proc/self/fd").expect("proc is mounted").flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        if target.to_string_lossy().contains("memfd:procession-heap") {
+            return File::open(entry.path()).expect("a heap can be read");
+        }
+    }
+    panic!("the heap is made when the first process starts");
 }
 
 /// The process ids of all children of a process, zombies too.

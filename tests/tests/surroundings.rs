@@ -143,10 +143,13 @@ fn p8_no_descriptor_of_the_parent_reaches_a_child() {
             let process = Process::new(descriptors, ()).daemon(daemon).start().unwrap();
             let found = process.join().unwrap();
             let extra: Vec<_> = found.into_iter().filter(|(number, _)| *number > 2).collect();
-            // Its own socket, and the sentinel of its parent.
+            // Its own socket, the memory that the family shares, and the sentinel of its parent.
             let (sockets, others): (Vec<_>, Vec<_>) =
                 extra.into_iter().partition(|(_, path)| path.starts_with("socket:"));
             assert_eq!(sockets.len(), 1, "{sockets:?}");
+            let (heaps, others): (Vec<_>, Vec<_>) =
+                others.into_iter().partition(|(_, path)| path.contains("memfd:procession-heap"));
+            assert_eq!(heaps.len(), 1, "{heaps:?}");
             assert!(others.len() <= 1, "{others:?}");
             assert!(others.iter().all(|(_, path)| path.contains("pidfd")), "{others:?}");
         }

@@ -24,9 +24,13 @@ const LAYERS: [&str; 11] = [
 const ATTRIBUTES: [&str; 2] = ["task", "main"];
 
 /// Where unsafe code may stand, and why it can't stand in `os`, where all the rest of it is.
-const UNSAFE: [(&str, &str); 6] = [
+const UNSAFE: [(&str, &str); 10] = [
     ("os/", "the only system calls, and what can't be said in safe Rust"),
+    ("shm/channel.rs", "vouches for the fields of queues and pipes"),
+    ("shm/data.rs", "makes slices of memory that other processes see, too"),
+    ("shm/heap/layout.rs", "vouches for the fields of entries"),
     ("shm/page.rs", "vouches for the fields of the shared page"),
+    ("shm/system.rs", "vouches for the words of locks"),
     ("worker/dispatch.rs", "vouches for the magic number in a descriptor"),
     ("callable/stateless.rs", "knows that a callable existed when one is made from its type"),
     ("callable/tests.rs", "has a descriptor where none may be found"),

@@ -100,30 +100,6 @@ pub fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-/// Waits until at least one of the processes has ended (or the descriptors have become readable), and
-/// gives the indices of all that have. No `timeout` waits for ever; when the time is over, the list is
-/// empty.
-///
-/// ```
-/// # use procession::{Process, task, wait};
-/// #[task]
-/// fn nothing() {}
-///
-/// # fn main() -> Result<(), procession::Error> {
-/// let processes = [Process::new(nothing, ()).start()?, Process::new(nothing, ()).start()?];
-/// let ended = wait(&[&processes[0], &processes[1]], None)?;
-/// assert!(!processes[ended[0]].is_alive());
-/// # Ok(())
-/// # }
-/// ```
-///
-/// # Errors
-/// The system refuses.
-pub fn wait(objects: &[&dyn AsFd], timeout: Option<Duration>) -> Result<Vec<usize>, Error> {
-    let fds: Vec<BorrowedFd<'_>> = objects.iter().map(|object| object.as_fd()).collect();
-    os::wait::ready(&fds, timeout).map_err(|error| Error::system("can't wait", &error))
-}
-
 /// Starts later workers from this executable instead of the one that runs. It must be the same build:
 /// a worker of another one refuses to serve. It is opened now.
 ///

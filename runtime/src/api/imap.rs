@@ -123,9 +123,7 @@ impl<'a> Stream<'a> {
     fn give<R: DeserializeOwned>(&mut self, job: &Job, item: usize) -> Result<R, Error> {
         self.under_way -= 1;
         let outcome = job.outcome().expect("only done jobs are given out");
-        if let Ok(bytes) = outcome.get(item) {
-            self.observe(bytes.len());
-        }
+        self.observe(outcome.size(item));
         let index = job.first_index.map(|first| first + item);
         let result = target::decode(&self.spec, outcome, item, index);
         if result.as_ref().is_err_and(|error| error.is_closed() || self.crew.failure().is_some()) {

@@ -10,7 +10,7 @@ use crate::callable::identity::callee_of;
 use crate::callable::task_fn::TaskFn;
 use crate::error::{Error, Kind};
 use crate::sched::{Bound, Inputs, Outcome, Spec, Task};
-use crate::transport::codec;
+use crate::transport::codec::{self, passing};
 use crate::transport::message::CalleeBytes;
 use crate::worker::dispatch::{Callee, PROCESSION_0_1_TASKS};
 
@@ -31,11 +31,12 @@ impl Target {
             Callee::Static { .. } => f.descriptor().name(),
         };
         let mut bytes = Vec::new();
-        f.bound(&mut bytes).map_err(|error| {
+        let (encoded, handles) = passing::collecting(|| f.bound(&mut bytes));
+        encoded.map_err(|error| {
             let text = format!("its bound arguments can't be encoded: {error}");
             Error::new(Kind::Data(text)).of_task(name)
         })?;
-        let bound = (!bytes.is_empty()).then(|| Arc::new(Bound::new(bytes)));
+        let bound = (!bytes.is_empty()).then(|| Arc::new(Bound::new(bytes, handles)));
         Ok(Self { callee: callee.encode(), name: name.into(), bound })
     }
 
@@ -65,6 +66,11 @@ impl Target {
 
 /// Appends an item's arguments.
 pub(super) fn encode(inputs: &mut Inputs, arguments: &impl Serialize) -> Result<(), Error> {
+    inputs.collect(|inputs| encode_one(inputs, arguments))
+}
+
+/// As [`encode`], where handles are collected already.
+fn encode_one(inputs: &mut Inputs, arguments: &impl Serialize) -> Result<(), Error> {
     inputs
         .push(|out| codec::encode(arguments, out))
         .map_err(|error| Error::new(Kind::Data(format!("its arguments can't be encoded: {error}"))))
@@ -76,15 +82,23 @@ pub(super) fn encode_all<A: Serialize>(
     items: impl IntoIterator<Item = A>,
 ) -> Result<(Inputs, Vec<(u32, Error)>), Error> {
     let mut inputs = Inputs::default();
+    let failed = inputs.collect(|inputs| push_all(inputs, spec, items.into_iter()))?;
+    Ok((inputs, failed))
+}
+
+fn push_all<A: Serialize>(
+    inputs: &mut Inputs,
+    spec: &Spec,
+    items: impl Iterator<Item = A>,
+) -> Result<Vec<(u32, Error)>, Error> {
     let mut failed = Vec::new();
-    let items = items.into_iter();
     let expected = items.size_hint().0;
     for item in items {
         let index = u32::try_from(inputs.len()).ok().filter(|index| *index < u32::MAX - 1);
         let index = index.ok_or_else(|| {
             Error::usage("one call takes at most 2^32 - 2 items; use several, or `imap`")
         })?;
-        if let Err(error) = encode(&mut inputs, &item) {
+        if let Err(error) = encode_one(inputs, &item) {
             failed.push((index, error.of_task(&spec.task).at_index(Some(index as usize))));
             inputs.push_gap();
         }
@@ -92,7 +106,7 @@ pub(super) fn encode_all<A: Serialize>(
             inputs.expect(expected);
         }
     }
-    Ok((inputs, failed))
+    Ok(failed)
 }
 
 /// The decoded result of an item.
@@ -102,7 +116,8 @@ pub(super) fn decode<R: DeserializeOwned>(
     item: usize,
     index: Option<usize>,
 ) -> Result<R, Error> {
-    codec::decode(outcome.get(item)?).map_err(|error| {
+    let bytes = outcome.get(item)?;
+    passing::receiving(|| codec::decode(&bytes)).map_err(|error| {
         let text = format!("its result can't be decoded: {error}");
         Error::new(Kind::Data(text)).of_task(&spec.task).at_index(index)
     })

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::stateless;
 use super::task_fn::TaskFn;
-use crate::transport::codec;
+use crate::transport::codec::{self, passing};
 use crate::worker::dispatch::{Descriptor, Witness};
 
 /// Fixes the first arguments of a callable, as Python's `functools.partial` does.
@@ -86,7 +86,7 @@ where
     }
 
     fn restore(bound: &[u8], witness: &Witness) -> Result<Self, codec::Error> {
-        let (bound, inner): (B, Vec<u8>) = codec::decode(bound)?;
+        let (bound, inner): (B, Vec<u8>) = passing::receiving(|| codec::decode(bound))?;
         Ok(Bound { callable: F::restore(&inner, witness)?, bound })
     }
 }

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::task_fn::TaskFn;
 use crate::os::conjure::conjure;
-use crate::transport::codec;
+use crate::shm::heap::Object;
+use crate::transport::codec::{self, passing};
 use crate::worker::dispatch::{Descriptor, Run, RunError, Witness};
 
 /// Refuses a callable that has a value at run time: see [`TaskFn::CHECK`].
@@ -56,13 +57,10 @@ struct Ready<F, A, R> {
 }
 
 impl<F, A: DeserializeOwned, R: Serialize> Run for Ready<F, A, R> {
-    fn run(&self, args: &[u8], result: &mut Vec<u8>) -> Result<(), RunError> {
-        let args = codec::decode(args).map_err(RunError::Args)?;
+    fn run(&self, args: &[u8], result: &mut Vec<u8>) -> Result<Vec<Object>, RunError> {
+        let args = passing::receiving(|| codec::decode(args)).map_err(RunError::Args)?;
         let output = (self.call)(&self.callable, args);
-        let before = result.len();
-        codec::encode(&output, result).map_err(|error| {
-            result.truncate(before);
-            RunError::Result(error)
-        })
+        let (encoded, handles) = passing::collecting(|| codec::encode(&output, result));
+        encoded.map(|()| handles).map_err(RunError::Result)
     }
 }

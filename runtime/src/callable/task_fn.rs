@@ -96,7 +96,7 @@ pub trait TaskFn<Marker>: Sized + Send + 'static {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be sent between processes",
-    label = "arguments and results of tasks are serialised, and own their data",
+    label = "what goes between processes is serialised, and owns its data",
     note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to each type of your own in it",
     note = "for a type of another crate, look for its feature `serde`"
 )]

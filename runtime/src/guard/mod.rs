@@ -134,7 +134,7 @@ fn accept(value: String) -> Option<OwnedFd> {
 fn take_over(socket: OwnedFd) -> ! {
     let hello = socket::close_on_exec(socket.as_fd()).and_then(|()| hello::receive(socket.as_fd()));
     match hello {
-        Ok((hello, page)) => worker::run(socket, hello, page),
+        Ok((hello, page, heap)) => worker::run(socket, hello, page, heap),
         Err(error) => {
             eprintln!("procession: this worker got no hello: {error}");
             process::exit(1)

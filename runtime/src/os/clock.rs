@@ -14,3 +14,8 @@ pub(crate) fn nanos() -> u64 {
 pub(crate) fn nanos_of(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+/// The monotonic clock.
+pub(crate) fn now() -> Duration {
+    Duration::from_nanos(nanos())
+}

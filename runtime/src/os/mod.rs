@@ -3,16 +3,20 @@
 //! Everything here is a thin, safe face over one kernel interface. `os` does not know what a task,
 //! a worker or a pool is.
 
+pub(crate) mod available;
 pub(crate) mod clock;
 pub(crate) mod conjure;
 pub(crate) mod environment;
 pub(crate) mod epoll;
 pub(crate) mod exit;
 pub(crate) mod fault;
+pub(crate) mod futex;
 pub(crate) mod hook;
 pub(crate) mod image;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod random;
+pub(crate) mod region;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod spawn;

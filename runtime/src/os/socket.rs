@@ -1,16 +1,20 @@
-//! Unix stream sockets: pairs, descriptors beside bytes, and looking without taking.
+//! Stream sockets: pairs, descriptors beside bytes, looking without taking, and connecting in time.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::time::Instant;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage,
-    getsockname, recv, recvmsg, sendmsg,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrLike,
+    SockaddrStorage, UnixAddr, connect, getsockname, recv, recvmsg, sendmsg, setsockopt, socket,
+    sockopt,
 };
+use nix::sys::time::TimeVal;
 
 use super::spawn::CHILD_SOCKET;
 
@@ -78,6 +82,37 @@ pub(crate) fn receive(
 pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     Ok(recv(socket.as_raw_fd(), buffer, flags)?)
+}
+
+/// Connects to a Unix address. std's `connect` waits without an end while the listener's backlog is full.
+///
+/// # Errors
+/// Nobody listens there; the time was over first, which is [`io::ErrorKind::TimedOut`].
+pub(crate) fn connect_unix(
+    address: &SocketAddr,
+    deadline: Option<Instant>,
+) -> io::Result<UnixStream> {
+    let address = match (address.as_pathname(), address.as_abstract_name()) {
+        (Some(path), _) => UnixAddr::new(path)?,
+        (None, Some(name)) => UnixAddr::new_abstract(name)?,
+        (None, None) => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
+    };
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    loop {
+        if let Some(deadline) = deadline {
+            // No time at all would mean no limit.
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
+            let seconds = i64::try_from(left / 1000).unwrap_or(i64::MAX);
+            let time = TimeVal::new(seconds, (left % 1000 * 1000) as i64);
+            setsockopt(&fd, sockopt::SendTimeout, &time)?;
+        }
+        match connect(fd.as_raw_fd(), &address) {
+            Ok(()) => return Ok(fd.into()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Takes over a descriptor number that the environment names, if it is a Unix socket that `belongs`

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -86,11 +86,11 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 /// Waits until at least one of `fds` is readable or hung up and returns the indices of all that
 /// are; none when the time is over first.
 pub(crate) fn ready(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<usize>> {
-    let deadline = timeout.and_then(|timeout| std::time::Instant::now().checked_add(timeout));
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut polled: Vec<PollFd<'_>> =
         fds.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
     loop {
-        let left = deadline.map(|d| d.saturating_duration_since(std::time::Instant::now()));
+        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
         match nix::poll::poll(&mut polled, poll_timeout(left)) {
             Ok(0) if left.is_none_or(|left| !left.is_zero()) => {}
             Ok(0) => return Ok(Vec::new()),
@@ -100,6 +100,34 @@ pub(crate) fn ready(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Re
         }
     }
     Ok((0..polled.len()).filter(|i| polled[*i].any().unwrap_or(true)).collect())
+}
+
+/// Waits until `fd` is readable or hung up. False: the deadline has passed first.
+pub(crate) fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    until(fd, PollFlags::POLLIN, deadline)
+}
+
+/// Waits until `fd` is writable or hung up. False: the deadline has passed first.
+pub(crate) fn writable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    until(fd, PollFlags::POLLOUT, deadline)
+}
+
+/// Whether the peer of `socket` has closed it, or its sending side. What it had sent may still wait here.
+pub(crate) fn has_hung_up(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    until(socket, PollFlags::from_bits_retain(libc::POLLRDHUP), Some(Instant::now()))
+}
+
+fn until(fd: BorrowedFd<'_>, what: PollFlags, deadline: Option<Instant>) -> io::Result<bool> {
+    loop {
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        match nix::poll::poll(&mut [PollFd::new(fd, what)], poll_timeout(left)) {
+            Ok(0) if left.is_none_or(|left| !left.is_zero()) => {}
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Waits until the peer of `socket` has closed it or the process `peer` has ended.

@@ -10,6 +10,7 @@ use super::turnover::PIDFD;
 use crate::error::{Error, Kind as Cause, PanicInfo};
 use crate::os::clock;
 use crate::os::epoll::Epoll;
+use crate::shm::heap::{Id, Kind as ObjectKind, Object};
 use crate::transport::frame::{Header, Kind, Small};
 use crate::transport::hello::Role;
 use crate::transport::{Received, codec};
@@ -206,17 +207,19 @@ impl Core {
                 let info: PanicInfo = codec::decode(body).map_err(|_| "a garbled panic")?;
                 Cause::Panic(info)
             }
+            Kind::Parcel => match opened(body)? {
+                Ok(parcel) => return self.take_parcel(id, header.number, parcel),
+                Err(error) => Cause::Data(format!("the handles in its result are lost: {error}")),
+            },
             Kind::BadArguments => {
                 Cause::Data(format!("its arguments can't be decoded: {}", text()))
             }
             Kind::BadResult => Cause::Data(format!("its result can't be encoded: {}", text())),
             kind => return Err(format!("a frame {kind:?}, which only parents send")),
         };
-        let pid = worker.pid;
-        let answered = worker.ledger.answered(header.number);
-        let (key, item) = answered.ok_or_else(|| format!("a result for item {}", header.number))?;
+        let (key, item) = self.answered(id, header.number)?;
         let worker = self.workers.get_mut(&id).expect("it is still there");
-        worker.has_answered = true;
+        let pid = worker.pid;
         if let Some(work) = self.jobs.get(key) {
             worker.latest = Some(work.job.spec.callee);
             let error = Error::new(failure).of_task(&work.job.spec.task);
@@ -226,11 +229,38 @@ impl Core {
         Ok(())
     }
 
+    /// Strikes an item off a worker's ledger.
+    fn answered(&mut self, id: u64, number: u32) -> Result<(JobKey, u32), String> {
+        let worker = self.workers.get_mut(&id).expect("the caller has just had it");
+        let answered = worker.ledger.answered(number);
+        worker.has_answered = true;
+        answered.ok_or_else(|| format!("a result for item {number}"))
+    }
+
+    /// Notes a result with handles, which are held until nobody can ask for it any more.
+    fn take_parcel(&mut self, id: u64, number: u32, parcel: Object) -> Result<(), String> {
+        let (key, item) = self.answered(id, number)?;
+        self.barren_deaths = 0;
+        self.settle(key, item, Answer::Parcel(parcel));
+        Ok(())
+    }
+
     /// A worker that doesn't speak the protocol is killed; its death does the rest.
     pub(super) fn distrust(&mut self, id: u64, what: String) {
         if let Some(worker) = self.workers.get_mut(&id) {
             let error = Error::new(Cause::Protocol(what)).by_worker(worker.pid);
             worker.kill(Some(error));
         }
+    }
+}
+
+/// The parcel that a frame names; an inner error if it is gone.
+fn opened(body: &[u8]) -> Result<std::io::Result<Object>, String> {
+    let name = body.first_chunk().map(|name| u64::from_le_bytes(*name)).and_then(Id::from_bits);
+    let name = name.ok_or("half the name of a parcel")?;
+    match Object::receive(name) {
+        Ok(object) if object.is(ObjectKind::Parcel, 0) => Ok(Ok(object)),
+        Ok(_) => Err("a parcel that is none".to_owned()),
+        Err(error) => Ok(Err(error)),
     }
 }

@@ -44,8 +44,10 @@ pub(super) struct News {
     pub(super) wakers: Vec<Waker>,
     /// Jobs that are done.
     pub(super) done: Vec<Arc<Job>>,
+    /// What these had to work on.
+    pub(super) inputs: Vec<Inputs>,
     /// Workers that were started, for the supervisor to watch.
-    pub(super) started: Vec<(u64, Arc<OwnedFd>)>,
+    pub(super) started: Vec<(u64, u32, Arc<OwnedFd>)>,
     /// Whether it was the one worker of a process that has gone.
     pub(super) is_over: bool,
     /// Whether a worker has gone or the pool has changed its state.
@@ -172,7 +174,9 @@ impl Core {
     pub(super) fn conclude(&mut self, work: Work, rest: Option<Error>) {
         self.news.staff_changed |= self.workers.is_empty();
         self.news.done.push(Arc::clone(&work.job));
-        self.news.wakers.extend(work.finish(rest));
+        let (wakers, inputs) = work.finish(rest);
+        self.news.wakers.extend(wakers);
+        self.news.inputs.push(inputs);
     }
 
     /// Settles an item and what follows from it.

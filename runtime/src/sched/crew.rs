@@ -215,8 +215,8 @@ impl Crew {
 
     /// What may only be done without the lock.
     fn after(self: &Arc<Self>, news: News) {
-        for (worker, pidfd) in news.started {
-            self.supervisor.watch(self, worker, pidfd);
+        for (worker, pid, pidfd) in news.started {
+            self.supervisor.watch(self, worker, pid, pidfd);
         }
         if news.is_over {
             children::remove(self);

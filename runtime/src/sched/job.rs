@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::callbacks;
 use super::queue::JobKey;
 use crate::error::Error;
+use crate::shm::heap::{Object, parcel};
 use crate::transport::SharedBytes;
 use crate::transport::frame::Small;
 use crate::transport::message::CalleeBytes;
@@ -48,13 +49,15 @@ pub(crate) struct Bound {
     /// Never 0, and never used again in this process.
     pub(crate) number: u64,
     pub(crate) bytes: SharedBytes,
+    /// The handles in them, held for the workers that have yet to decode them.
+    _handles: Vec<Object>,
 }
 
 impl Bound {
-    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>, handles: Vec<Object>) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed) as u64;
-        Self { number, bytes: SharedBytes::new(bytes) }
+        Self { number, bytes: SharedBytes::new(bytes), _handles: handles }
     }
 }
 
@@ -73,6 +76,8 @@ enum Slot {
     Empty,
     /// Where the result lies in `packed`.
     Packed(usize, usize),
+    /// A result with handles in it, and what holds these: it may be decoded any number of times.
+    Parcel(Object),
     /// A large result in the buffer in which it arrived, and where it begins.
     Large(Box<(Vec<u8>, usize)>),
     Failed(Error),
@@ -89,18 +94,44 @@ impl Outcome {
     }
 
     /// The encoded result of an item.
-    pub(crate) fn get(&self, item: usize) -> Result<&[u8], Error> {
+    pub(crate) fn get(&self, item: usize) -> Result<Cow<'_, [u8]>, Error> {
+        if let Some(error) = self.error(item) {
+            return Err(error.clone());
+        }
+        Ok(match &self.slots[item] {
+            Slot::Packed(at, length) => Cow::Borrowed(&self.packed[*at..*at + *length]),
+            Slot::Large(body) => Cow::Borrowed(&body.0[body.1..]),
+            Slot::Parcel(parcel) => {
+                let mut bytes = Vec::new();
+                let opened = parcel::bytes(parcel, &mut bytes);
+                opened.map_err(|error| Error::system("a result's memory can't be used", &error))?;
+                Cow::Owned(bytes)
+            }
+            Slot::Failed(_) | Slot::Empty => Cow::Borrowed(&[]),
+        })
+    }
+
+    /// How many bytes the encoded result of an item has, with what holds its handles.
+    pub(crate) fn size(&self, item: usize) -> usize {
         match &self.slots[item] {
-            Slot::Packed(at, length) => Ok(&self.packed[*at..*at + *length]),
-            Slot::Large(body) => Ok(&body.0[body.1..]),
-            Slot::Failed(error) => Err(error.clone()),
-            Slot::Empty => Err(self.rest.clone().expect("a job without a result has an error")),
+            Slot::Packed(_, length) => *length,
+            Slot::Large(body) => body.0.len() - body.1,
+            Slot::Parcel(parcel) => parcel.bytes(),
+            Slot::Failed(_) | Slot::Empty => 0,
+        }
+    }
+
+    fn error(&self, item: usize) -> Option<&Error> {
+        match &self.slots[item] {
+            Slot::Failed(error) => Some(error),
+            Slot::Empty => Some(self.rest.as_ref().expect("a job without a result has an error")),
+            _ => None,
         }
     }
 
     /// Whether an item failed.
     pub(crate) fn first_error(&self) -> Option<Error> {
-        (0..self.items()).find_map(|item| self.get(item).err())
+        (0..self.items()).find_map(|item| self.error(item).cloned())
     }
 }
 
@@ -258,6 +289,8 @@ impl Job {
 pub(super) enum Answer<'a> {
     Value(&'a [u8]),
     Large(Vec<u8>, usize),
+    /// A result with handles in it, in what holds these.
+    Parcel(Object),
     Failed(Error),
 }
 
@@ -381,6 +414,7 @@ impl Work {
                 Slot::Packed(at, bytes.len())
             }
             Answer::Large(buffer, start) => Slot::Large(Box::new((buffer, start))),
+            Answer::Parcel(parcel) => Slot::Parcel(parcel),
             Answer::Failed(error) => {
                 failed = true;
                 Slot::Failed(error)
@@ -443,14 +477,15 @@ impl Work {
         self.left = matter.iter().filter(|slot| matches!(slot, Slot::Empty)).count();
     }
 
-    /// Ends the job; items without an answer get `rest`. Returns who is to be woken.
-    pub(super) fn finish(self, rest: Option<Error>) -> Vec<Waker> {
-        let Self { job, mut outcome, cut_off, .. } = self;
+    /// Ends the job; items without an answer get `rest`. Returns who is to be woken, and the inputs, to
+    /// be dropped where no lock is held: that takes its time, and other locks.
+    pub(super) fn finish(self, rest: Option<Error>) -> (Vec<Waker>, Inputs) {
+        let Self { job, inputs, mut outcome, cut_off, .. } = self;
         outcome.rest = rest;
         if outcome.rest.is_none() && cut_off != u32::MAX {
-            outcome.rest = outcome.get(cut_off as usize).err();
+            outcome.rest = outcome.error(cut_off as usize).cloned();
         }
-        job.finish(outcome)
+        (job.finish(outcome), inputs)
     }
 }
 
@@ -526,7 +561,7 @@ mod tests {
         work.finish(None);
         let outcome = job.outcome().unwrap();
         assert!(outcome.get(0).is_err());
-        assert_eq!(outcome.get(1).unwrap(), b"ab");
+        assert_eq!(*outcome.get(1).unwrap(), *b"ab");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod chunk;
 mod core;
 mod crew;
 mod deadlines;
+mod fd_watch;
 mod feeding;
 mod job;
 mod ledger;
@@ -19,6 +20,7 @@ mod supervisor;
 mod turnover;
 
 pub(crate) use crew::{Crew, Identity, What};
+pub(crate) use fd_watch::FdWatch;
 pub use job::Progress;
 pub(crate) use job::{Bound, Group, Inputs, Job, Outcome, Spec};
 pub(crate) use staff::{Plan, Task};

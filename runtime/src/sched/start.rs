@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::os::memory::Shared;
 use crate::os::spawn::{self, CHILD_SOCKET, Source};
 use crate::os::{image, socket};
+use crate::shm::heap;
 use crate::shm::page::Page;
 use crate::transport::ParentEnd;
 use crate::transport::hello::{self, Hello, Nonce, Role};
@@ -156,7 +157,7 @@ pub(super) fn start(
         stack_size: surroundings.stack_size as u64,
         build: build::own().clone(),
     };
-    hello::send(&ours, nonce, &hello, page_fd.as_fd())?;
+    hello::send(&ours, nonce, &hello, page_fd.as_fd(), heap::for_children())?;
     let command = spawn::Command {
         program: &image::program(),
         argv: arguments()?,

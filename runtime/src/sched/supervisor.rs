@@ -6,18 +6,21 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use super::crew::Crew;
+use super::fd_watch;
 use crate::error::Error;
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::wait;
 use crate::os::{clock, signals};
+use crate::shm::heap;
 
 pub(super) struct Supervisor {
     epoll: Epoll,
@@ -29,6 +32,10 @@ pub(super) struct Supervisor {
 struct Watched {
     children: HashMap<u64, Child>,
     crews: HashMap<u64, CrewEntry>,
+    /// The words of [`FdWatch`](super::fd_watch::FdWatch)es.
+    sets: HashMap<u64, Arc<AtomicU32>>,
+    /// When to look for shared memory of orphans.
+    sweep_at: Option<u64>,
     /// Until when the thread sleeps, if it does.
     sleeps_until: Option<u64>,
 }
@@ -36,6 +43,7 @@ struct Watched {
 struct Child {
     crew: Arc<Crew>,
     worker: u64,
+    pid: u32,
     pidfd: Arc<OwnedFd>,
 }
 
@@ -44,6 +52,12 @@ struct CrewEntry {
     /// When it has something to do.
     tick: Option<u64>,
 }
+
+/// How long orphans have to notice, in nanoseconds.
+const SWEEP_AFTER: u64 = 200_000_000;
+
+/// How often it is looked after those that live on.
+const SWEEP_AGAIN: u64 = 1_000_000_000;
 
 /// The supervisor of this process; its thread starts with the first call and never ends.
 pub(super) fn get() -> Result<&'static Supervisor, Error> {
@@ -111,9 +125,9 @@ impl Supervisor {
     }
 
     /// Watches a child until it ends, and tells the pool then.
-    pub(super) fn watch(&self, crew: &Arc<Crew>, worker: u64, pidfd: Arc<OwnedFd>) {
+    pub(super) fn watch(&self, crew: &Arc<Crew>, worker: u64, pid: u32, pidfd: Arc<OwnedFd>) {
         let token = self.token();
-        let child = Child { crew: Arc::clone(crew), worker, pidfd: Arc::clone(&pidfd) };
+        let child = Child { crew: Arc::clone(crew), worker, pid, pidfd: Arc::clone(&pidfd) };
         self.watched().children.insert(token, child);
         if self.epoll.add(pidfd.as_fd(), token, Interest::Read).is_err() {
             // No memory for one more watch: a thread waits instead.
@@ -122,9 +136,16 @@ impl Supervisor {
             let wait = move || {
                 let _ = wait::ready(&[pidfd.as_fd()], None);
                 crew.bury(worker);
+                heap::child_ended(pid);
             };
             let _ = thread::Builder::new().name("procession wait".into()).spawn(wait);
         }
+    }
+
+    /// Looks for dead orphans' shared memory after so many nanoseconds.
+    fn sweep_in(&self, nanos: u64) {
+        let at = clock::nanos().saturating_add(nanos);
+        self.watched().sweep_at.get_or_insert(at);
     }
 
     /// Looks after a pool the next time something arrives there: once.
@@ -135,6 +156,26 @@ impl Supervisor {
     /// Leaves a pool to a caller that waits there.
     pub(super) fn leave_alone(&self, crew: &Crew, token: u64) {
         let _ = self.epoll.change(crew.as_fd(), token, Interest::Never);
+    }
+
+    /// Changes `word` once when something in the set is ready. Returns the token that names it.
+    pub(super) fn watch_set(&self, set: BorrowedFd<'_>, word: Arc<AtomicU32>) -> io::Result<u64> {
+        let token = self.token();
+        self.watched().sets.insert(token, word);
+        self.epoll.add(set, token, Interest::Never).inspect_err(|_| {
+            self.watched().sets.remove(&token);
+        })?;
+        Ok(token)
+    }
+
+    /// Changes the word once more, the next time.
+    pub(super) fn watch_set_again(&self, set: BorrowedFd<'_>, token: u64) {
+        let _ = self.epoll.change(set, token, Interest::Once);
+    }
+
+    pub(super) fn forget_set(&self, set: BorrowedFd<'_>, token: u64) {
+        let _ = self.epoll.remove(set);
+        self.watched().sets.remove(&token);
     }
 
     /// Looks after a pool at a time.
@@ -153,6 +194,9 @@ impl Supervisor {
         signals::block_all_on_this_thread();
         loop {
             let now = clock::nanos();
+            if self.watched().sweep_at.take_if(|at| *at <= now).is_some() && heap::sweep() {
+                self.sweep_in(SWEEP_AGAIN);
+            }
             let (due, sleep) = self.due(now);
             due.iter().for_each(|crew| crew.attend());
             // Deaths are looked at in every turn, however busy the pools are.
@@ -175,7 +219,7 @@ impl Supervisor {
     fn due(&self, now: u64) -> (Vec<Arc<Crew>>, Option<Duration>) {
         let mut watched = self.watched();
         let mut due = Vec::new();
-        let mut next = None;
+        let mut next = watched.sweep_at;
         for entry in watched.crews.values_mut() {
             match entry.tick {
                 Some(tick) if tick <= now => {
@@ -193,15 +237,20 @@ impl Supervisor {
     fn turn_to(&self, token: u64) {
         let watched = self.watched();
         if let Some(child) = watched.children.get(&token) {
-            let (crew, pidfd, worker) =
-                (Arc::clone(&child.crew), Arc::clone(&child.pidfd), child.worker);
+            let (crew, pidfd) = (Arc::clone(&child.crew), Arc::clone(&child.pidfd));
+            let (worker, pid) = (child.worker, child.pid);
             drop(watched);
             if crew.bury(worker) {
                 let _ = self.epoll.remove(pidfd.as_fd());
                 let child = self.watched().children.remove(&token);
                 // Outside of the lock: it may be the last to know the pool.
                 drop(child);
+                if heap::child_ended(pid) {
+                    self.sweep_in(SWEEP_AFTER);
+                }
             }
+        } else if let Some(word) = watched.sets.get(&token) {
+            fd_watch::tell(word);
         } else if let Some(entry) = watched.crews.get(&token) {
             let crew = entry.crew.upgrade();
             drop(watched);

@@ -86,7 +86,7 @@ impl Core {
             // Nobody else is started with these streams: the other ends see when the child closes them.
             self.plan.surroundings = Surroundings::default();
         }
-        self.news.started.push((id, Arc::clone(&worker.pidfd)));
+        self.news.started.push((id, worker.pid, Arc::clone(&worker.pidfd)));
         let watched = epoll.add(worker.end.as_fd(), id, Interest::Read);
         if self.plan.role != Role::Pool {
             // Who joins a process sees its end without waiting for the supervisor to see it.

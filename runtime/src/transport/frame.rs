@@ -56,6 +56,8 @@ pub(crate) enum Kind {
     BadArguments = 70,
     /// Worker: an item's result can't be encoded.
     BadResult = 71,
+    /// Worker: an item's result with handles in it, as the name of a parcel.
+    Parcel = 73,
     /// Worker: the nanoseconds that some items have taken.
     Spent = 72,
 }
@@ -77,6 +79,7 @@ impl Kind {
             Refused,
             InitDone,
             InitFailed,
+            Parcel,
             BadArguments,
             BadResult,
         ]

@@ -1,8 +1,10 @@
 //! The first message: it lies in the socket before the worker starts.
 //!
 //! ```text
-//! magic 8 bytes | nonce 16 bytes | length u32 | Hello, encoded           + the shared page's descriptor
+//! magic 8 bytes | nonce 16 bytes | length u32 | Hello, encoded           + two descriptors
 //! ```
+//!
+//! The descriptors are those of the page that parent and worker share, and of the family's heap.
 //!
 //! The nonce stands in the worker's environment, too. A process that finds the variable without a
 //! socket in which this very message waits is no worker, whatever the variable says.
@@ -98,12 +100,13 @@ impl Build {
     }
 }
 
-/// Puts the hello, and the page beside it, into a socket that nobody reads yet.
+/// Puts the hello, and the page and the heap, if there is one, beside it, into a socket that nobody reads yet.
 pub(crate) fn send(
     socket: &UnixStream,
     nonce: Nonce,
     hello: &Hello,
     page: BorrowedFd<'_>,
+    heap: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let mut body = Vec::new();
     codec::encode(hello, &mut body).map_err(io::Error::other)?;
@@ -112,7 +115,7 @@ pub(crate) fn send(
     }
     let length = (body.len() as u32).to_le_bytes();
     let parts = [&MAGIC[..], &nonce.0, &length, &body].map(IoSlice::new);
-    let sent = socket::send(socket, &parts, &[page])?;
+    let sent = socket::send(socket, &parts, &[page].into_iter().chain(heap).collect::<Vec<_>>())?;
     if sent == HEAD + length.len() + body.len() {
         Ok(())
     } else {
@@ -127,19 +130,23 @@ pub(crate) fn waits_in(socket: BorrowedFd<'_>, nonce: Nonce) -> bool {
     count == HEAD && head[..MAGIC.len()] == MAGIC && head[MAGIC.len()..] == nonce.0
 }
 
-/// Takes the hello, and the page's descriptor, out of the socket in which it waits.
-pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Hello, OwnedFd)> {
+/// Takes the hello, and the descriptors of the page and the heap, out of the socket in which it waits.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Hello, OwnedFd, Option<OwnedFd>)> {
     let mut head = [0; HEAD + 4];
-    let (count, mut fds) = socket::receive(socket, &mut head)?;
+    let (count, fds) = socket::receive(socket, &mut head)?;
     let length = u32::from_le_bytes(*head.last_chunk().expect("the head ends with a length"));
     let mut body = vec![0; (length as usize).min(MAX)];
     let mut stream = UnixStream::from(socket.as_fd().try_clone_to_owned()?);
     stream.read_exact(&mut body)?;
-    if count != head.len() || fds.len() != 1 {
-        return Err(io::Error::other("the hello is incomplete"));
+    let incomplete = || io::Error::other("the hello is incomplete");
+    if count != head.len() {
+        return Err(incomplete());
     }
+    let mut fds = fds.into_iter();
+    let page = fds.next().ok_or_else(incomplete)?;
+    let heap = fds.next();
     let hello = codec::decode(&body).map_err(io::Error::other)?;
-    Ok((hello, fds.remove(0)))
+    Ok((hello, page, heap))
 }
 
 #[cfg(test)]
@@ -159,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_crosses_with_its_descriptor() {
+    fn a_hello_crosses_with_its_descriptors() {
         let (ours, theirs) = socket::pair().unwrap();
         let nonce = Nonce::random();
         let page = std::fs::File::open("/dev/null").unwrap();
-        send(&ours, nonce, &hello(), page.as_fd()).unwrap();
+        send(&ours, nonce, &hello(), page.as_fd(), Some(page.as_fd())).unwrap();
         assert!(waits_in(theirs.as_fd(), nonce));
         assert!(!waits_in(theirs.as_fd(), Nonce::random()));
-        let (received, _page) = receive(theirs.as_fd()).unwrap();
+        let (received, _page, _heap) = receive(theirs.as_fd()).unwrap();
         assert_eq!(received.name, "Process-1");
         assert!(!waits_in(theirs.as_fd(), nonce));
     }

@@ -10,6 +10,8 @@
 use std::ops::Range;
 
 use super::SharedBytes;
+use super::codec::passing;
+use crate::shm::heap::Object;
 
 /// A callable's identity, as [`Callee`](crate::worker::dispatch::Callee) writes it.
 pub(crate) type CalleeBytes = [u8; 17];
@@ -63,6 +65,8 @@ pub(crate) struct Inputs {
     bytes: SharedBytes,
     /// Where each item begins; the end is the next one's beginning.
     starts: Vec<usize>,
+    /// The handles in them, held until the items are done.
+    handles: Vec<Object>,
 }
 
 impl Inputs {
@@ -82,6 +86,13 @@ impl Inputs {
         bytes[start..start + 8].copy_from_slice(&length.to_le_bytes());
         self.starts.push(start);
         Ok(())
+    }
+
+    /// Runs `encode`, which pushes items, and holds the handles in these.
+    pub(crate) fn collect<R>(&mut self, encode: impl FnOnce(&mut Self) -> R) -> R {
+        let (result, mut handles) = passing::collecting(|| encode(self));
+        self.handles.append(&mut handles);
+        result
     }
 
     /// Appends an item without arguments, which stands for one that can't be sent.

@@ -1,16 +1,27 @@
-//! The way of frames between a parent and one worker.
+//! The way of frames between a parent and one worker, and of messages between any two processes.
 //!
 //! `transport` knows frames, not tasks: what is in a frame is settled between `sched` and `worker`.
 //! A backend is one file that implements the two traits below; all of them pass the suite in
-//! `conformance.rs`.
+//! `conformance.rs`. The way of messages has its trait in `link.rs` and its suite in
+//! `link_conformance.rs`.
 
+pub(crate) mod auth;
 pub(crate) mod codec;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod desk;
+pub(crate) mod door;
 pub(crate) mod frame;
 pub(crate) mod hello;
+mod inflow;
+pub(crate) mod link;
+#[cfg(test)]
+mod link_conformance;
 pub(crate) mod message;
+pub(crate) mod pipe;
+pub(crate) mod scratch;
 pub(crate) mod socket;
+pub(crate) mod stream;
 
 use std::io;
 use std::ops::Range;

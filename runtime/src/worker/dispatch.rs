@@ -16,6 +16,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use crate::os::module::{BadOffset, Marked, Module};
+use crate::shm::heap::Object;
 use crate::transport::codec;
 
 /// The tasks of this program, in the order in which the linker gathered them.
@@ -147,8 +148,8 @@ impl fmt::Debug for Descriptor {
 /// A callable that is ready to run, any number of times.
 pub(crate) trait Run {
     /// Decodes the arguments, calls, and appends the encoded result; on an error `result` is as it
-    /// was. A panic of the callable passes through.
-    fn run(&self, args: &[u8], result: &mut Vec<u8>) -> Result<(), RunError>;
+    /// was. Gives out the handles in the result. A panic of the callable passes through.
+    fn run(&self, args: &[u8], result: &mut Vec<u8>) -> Result<Vec<Object>, RunError>;
 }
 
 /// Why a call has no result although the callable did not panic.

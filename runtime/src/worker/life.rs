@@ -13,6 +13,7 @@ use super::tasks::Tasks;
 use super::{build, identity, panics};
 use crate::os::memory::Shared;
 use crate::os::{exit, fault, signals, wait};
+use crate::shm::heap;
 use crate::shm::note::End;
 use crate::shm::page::Page;
 use crate::transport::frame::Kind;
@@ -26,7 +27,8 @@ static PAGE: OnceLock<Arc<Shared<Page>>> = OnceLock::new();
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
 /// Serves the parent until the end of the process.
-pub(crate) fn run(socket: OwnedFd, hello: Hello, page: OwnedFd) -> ! {
+pub(crate) fn run(socket: OwnedFd, hello: Hello, page: OwnedFd, heap: Option<OwnedFd>) -> ! {
+    heap::inherit(heap, hello.parent);
     let code = match serve(socket, hello, page) {
         Ok(never) => match never {},
         Err(error) => {
@@ -81,13 +83,13 @@ fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Result<Never> {
     if !tied_to_parent && fault::main_stack_size() >= stack_size {
         // Nobody has to watch the parent, so one thread is enough, and a fifth of the start is saved.
         fault::watch_main_stack()?;
-        leave(Tasks::new(Box::new(input), outlet, page, role).serve());
+        leave(Tasks::new(Box::new(input), outlet, page, role, parent).serve());
     }
     thread::Builder::new().name(name).stack_size(stack_size).spawn(move || {
         if role == Role::Pool {
             panics::quieten_this_thread();
         }
-        let tasks = Tasks::new(Box::new(input), outlet, page, role);
+        let tasks = Tasks::new(Box::new(input), outlet, page, role, parent);
         let code = match fault::watch_this_stack() {
             Ok(()) => tasks.serve(),
             Err(error) => {

@@ -4,6 +4,7 @@
 //! No system call stands between two items of a frame, and none between two frames that have arrived.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::panics;
 use crate::os::clock;
 use crate::os::memory::Shared;
 use crate::shm::claim::Position;
+use crate::shm::heap::{Object, parcel};
 use crate::shm::page::Page;
 use crate::transport::WorkerInput;
 use crate::transport::codec;
@@ -44,6 +46,8 @@ struct Runner {
     latest: Option<(CalleeBytes, Prepared)>,
     result: Vec<u8>,
     sent: Instant,
+    /// The process that results go to.
+    parent: u32,
 }
 
 /// How an item ended, for a process that runs just one.
@@ -60,6 +64,7 @@ impl Tasks {
         outlet: Outlet,
         page: Arc<Shared<Page>>,
         role: Role,
+        parent: u32,
     ) -> Self {
         let runner = Runner {
             outlet,
@@ -68,6 +73,7 @@ impl Tasks {
             latest: None,
             result: Vec::new(),
             sent: Instant::now(),
+            parent,
         };
         Self { input, runner, role }
     }
@@ -171,10 +177,20 @@ impl Runner {
         self.result.clear();
         let result = &mut self.result;
         let ended = match panics::catch(|| run.run(item, result)) {
-            Ok(Ok(())) => {
+            Ok(Ok(handles)) if handles.is_empty() => {
                 self.outlet.put(Kind::Value, number, &self.result);
                 Ended::Well
             }
+            Ok(Ok(handles)) => match self.parcel(&handles) {
+                Ok(parcel) => {
+                    self.outlet.put(Kind::Parcel, number, &parcel.id().to_bits().to_le_bytes());
+                    Ended::Well
+                }
+                Err(error) => {
+                    self.outlet.put(Kind::BadResult, number, error.to_string().as_bytes());
+                    Ended::Badly
+                }
+            },
             Ok(Err(RunError::Args(error))) => {
                 self.outlet.put(Kind::BadArguments, number, error.to_string().as_bytes());
                 Ended::Badly
@@ -194,6 +210,13 @@ impl Runner {
             self.result = Vec::new();
         }
         ended
+    }
+
+    /// A result with handles, which the parent holds from now on.
+    fn parcel(&self, handles: &[Object]) -> io::Result<Object> {
+        let parcel = parcel::pack(None, handles, &self.result)?;
+        parcel::give(&parcel, self.parent)?;
+        Ok(parcel)
     }
 
     /// The callable of a frame, taken out so that it can run while the outlet is in use.
@@ -224,7 +247,7 @@ impl Runner {
         let failure = match &prepared {
             Err(why) => Some(why.clone()),
             Ok(run) => match panics::catch(|| run.run(item, result)) {
-                Ok(Ok(())) => None,
+                Ok(Ok(_)) => None,
                 Ok(Err(RunError::Args(error) | RunError::Result(error))) => Some(error.to_string()),
                 Err(panic) => Some(format!("it panicked{panic}")),
             },

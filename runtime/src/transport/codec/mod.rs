@@ -13,19 +13,23 @@
 //! - No byte is left over, and a value that the format can't express (a field left out by
 //!   `skip_serializing_if`, a wrong length) is an error, not other bytes.
 //!
+//! Handles on shared objects travel only where [`passing`] sees to it that they arrive.
+//!
 //! Both sides apply the same limits: what [`encode`] accepts, [`decode`] doesn't refuse for its
 //! shape. The codec knows nothing of frames, tasks or processes.
 
+mod bulk;
 mod de;
 mod error;
 mod limits;
+pub(crate) mod passing;
 mod ser;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use error::Error;
 use limits::Limits;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Serialize, Serializer as _, de::DeserializeOwned};
 
 /// Appends the encoded `value` to `out`.
 ///
@@ -37,9 +41,12 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Error> {
     let mut rollback = Rollback { len: out.len(), out };
     let mut limits = Limits::new();
-    value
-        .serialize(ser::Serializer::new(rollback.out, &mut limits))
-        .map_err(|cause| Error::encoding::<T>(cause))?;
+    let serializer = ser::Serializer::new(rollback.out, &mut limits);
+    let encoded = match bulk::of(value) {
+        Some(bytes) => serializer.serialize_bytes(bytes),
+        None => value.serialize(serializer),
+    };
+    encoded.map_err(|cause| Error::encoding::<T>(cause))?;
     rollback.len = rollback.out.len();
     Ok(())
 }
@@ -53,8 +60,9 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Res
 /// returns an error, or when a limit of this module is exceeded.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let mut deserializer = de::Deserializer::new(bytes);
-    let result =
-        T::deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    let decoded =
+        bulk::decode(&mut deserializer).unwrap_or_else(|| T::deserialize(&mut deserializer));
+    let result = decoded.and_then(|value: T| deserializer.end().map(|()| value));
     result.map_err(|cause| {
         let at = bytes.len() - deserializer.remaining();
         Error::decoding::<T>(cause, at, bytes.len())

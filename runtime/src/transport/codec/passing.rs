@@ -1,0 +1,105 @@
+//! Handles on shared objects in what is encoded and decoded.
+//!
+//! A handle is two numbers, which mean something to the processes of one family, and only while somebody
+//! holds the object. So whoever sends bytes with handles in them has to know about these: handles can
+//! be encoded inside [`collecting`] alone, which hands them out, for the sender to hold until they have
+//! arrived; and decoded inside [`receiving`] alone. Anywhere else (in a file, say, or on the way to
+//! another machine) it is an error that says so.
+
+use std::cell::{Cell, RefCell};
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Error as _, Serialize, Serializer};
+
+use crate::shm::heap::{Id, Kind, Object};
+
+thread_local! {
+    /// What was encoded so far, where handles may be encoded.
+    static COLLECTED: RefCell<Option<Vec<Object>>> = const { RefCell::new(None) };
+    static RECEIVES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `encode`, in which handles can be encoded; gives out those that were.
+pub(crate) fn collecting<R>(encode: impl FnOnce() -> R) -> (R, Vec<Object>) {
+    /// Puts the outer list back, also when an impl of the user's panics.
+    struct Outer(Option<Vec<Object>>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            let outer = self.0.take();
+            let inner = COLLECTED.with(|list| list.replace(outer));
+            drop(inner);
+        }
+    }
+    let outer = Outer(COLLECTED.with(|list| list.replace(Some(Vec::new()))));
+    let result = encode();
+    let collected = COLLECTED.with(|list| list.borrow_mut().take()).unwrap_or_default();
+    drop(outer);
+    (result, collected)
+}
+
+/// Runs `decode`, in which handles can be decoded.
+pub(crate) fn receiving<R>(decode: impl FnOnce() -> R) -> R {
+    struct Outer(bool);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            RECEIVES.set(self.0);
+        }
+    }
+    let _outer = Outer(RECEIVES.replace(true));
+    decode()
+}
+
+const OUTSIDE: &str = "a handle on something that processes share (a queue, a lock, shared memory) can \
+     only be sent in a call of a task, through a pipe or through a queue, to a process of the same program";
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_collected = COLLECTED.with(|list| {
+            let mut list = list.borrow_mut();
+            let list = list.as_mut()?;
+            // The same one again is common: parts of one slice, one queue for all items.
+            if !list.last().is_some_and(|last| last.is_same(self)) {
+                list.push(self.clone());
+            }
+            Some(())
+        });
+        if is_collected.is_none() {
+            return Err(S::Error::custom(OUTSIDE));
+        }
+        let id = self.id();
+        (id.index, id.generation).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (index, generation) = Deserialize::deserialize(deserializer)?;
+        if !RECEIVES.get() {
+            return Err(D::Error::custom(OUTSIDE));
+        }
+        Object::receive(Id { index, generation }).map_err(D::Error::custom)
+    }
+}
+
+/// Decodes a handle and checks that it is one of this kind, on items of this layout.
+pub(crate) fn receive<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    kind: Kind,
+    layout: u64,
+) -> Result<Object, D::Error> {
+    let object = Object::deserialize(deserializer)?;
+    check(&object, kind, layout).map_err(D::Error::custom)?;
+    Ok(object)
+}
+
+/// Whether a handle is one of this kind, on items of this layout.
+///
+/// # Errors
+/// It isn't, with the text to say.
+pub(crate) fn check(object: &Object, kind: Kind, layout: u64) -> Result<(), String> {
+    if object.is(kind, layout) {
+        Ok(())
+    } else {
+        Err(format!("the handle {object:?} is of another type than {kind:?} of these items"))
+    }
+}

@@ -1,0 +1,21 @@
+//! A buffer for one message, used again for the next one of the same thread.
+
+use std::cell::Cell;
+
+/// A buffer above this is given back.
+const KEPT: usize = 4 << 20;
+
+/// Runs `f` with an empty buffer.
+pub(crate) fn with<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    thread_local! {
+        static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    // Within `f` there may be another message: it finds nothing here, and has a buffer of its own.
+    let mut buffer = SCRATCH.take();
+    buffer.clear();
+    let result = f(&mut buffer);
+    if buffer.capacity() <= KEPT {
+        SCRATCH.set(buffer);
+    }
+    result
+}

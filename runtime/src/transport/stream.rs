@@ -1,0 +1,299 @@
+//! The link over a stream socket, Unix or TCP.
+//!
+//! The socket doesn't block. Who receives takes in what is there, under a lock that is never held while
+//! waiting ([`Inflow`] keeps what is no whole message yet), and then waits for the descriptor. Who sends
+//! has the sending side to itself until the message is out:
+//!
+//! ```text
+//! Free --a sender--> Busy --it is done, or nothing of its message is out--> Free
+//!                     |
+//!                     +--part of its message is out, and there is no way on--> Closed
+//! ```
+//!
+//! A message that was begun and can't be ended would be read as one with the next. So a deadline that
+//! passes in the middle of one closes the connection. The peer sees the end of the stream and drops the
+//! part; what had arrived here can still be received.
+//!
+//! Nobody closes one direction alone: a peer that doesn't send any more doesn't receive, either.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::inflow::{self, Inflow, Prospect, Received, Source};
+use super::link::{Link, LinkError};
+use crate::os::{socket, wait};
+
+/// The system takes at most so many pieces at once (`IOV_MAX`).
+const MOST_PIECES: usize = 1024;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outflow {
+    Free,
+    Busy,
+    Closed,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct StreamLink {
+    /// Any stream socket: reading, writing and closing are the same for TCP.
+    socket: UnixStream,
+    inflow: Mutex<Inflow>,
+    outflow: Mutex<Outflow>,
+    /// Rung when the outflow is no longer busy.
+    freed: Condvar,
+}
+
+impl StreamLink {
+    /// # Errors
+    /// The descriptor can't be made non-blocking: it is no socket.
+    pub(crate) fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
+        let socket = UnixStream::from(socket.into());
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket,
+            inflow: Mutex::default(),
+            outflow: Mutex::new(Outflow::Free),
+            freed: Condvar::new(),
+        })
+    }
+
+    fn inflow(&self) -> MutexGuard<'_, Inflow> {
+        self.inflow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outflow(&self) -> MutexGuard<'_, Outflow> {
+        self.outflow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the sending side.
+    fn begin(&self, deadline: Option<Instant>) -> Result<Sending<'_>, LinkError> {
+        let mut outflow = self.outflow();
+        loop {
+            match *outflow {
+                Outflow::Free => {
+                    *outflow = Outflow::Busy;
+                    return Ok(Sending { link: self, after: Outflow::Free });
+                }
+                Outflow::Closed => return Err(closed()),
+                Outflow::Busy => {}
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            outflow = match left {
+                Some(left) if left.is_zero() => return Err(LinkError::TimedOut),
+                Some(left) => {
+                    let woken = self.freed.wait_timeout(outflow, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.freed.wait(outflow).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+/// The same socket, as a link takes it: small messages go at once, not when more have gathered.
+pub(crate) fn from_tcp(socket: TcpStream) -> UnixStream {
+    // If the peer has gone already, the next operation says so.
+    let _ = socket.set_nodelay(true);
+    UnixStream::from(OwnedFd::from(socket))
+}
+
+fn closed() -> LinkError {
+    let text = "an earlier message was sent only in part, because its time was over or the system \
+                refused, so nothing more can be sent on this connection";
+    LinkError::System(io::Error::other(text))
+}
+
+/// The sending side, until it is dropped.
+struct Sending<'a> {
+    link: &'a StreamLink,
+    after: Outflow,
+}
+
+impl Sending<'_> {
+    fn write(&mut self, pieces: &[&[u8]], deadline: Option<Instant>) -> Result<(), LinkError> {
+        let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut rest = &mut slices[..];
+        // TCP would take a message for a peer that has closed, and drop it.
+        if wait::has_hung_up(self.link.socket.as_fd())? {
+            return Err(LinkError::Disconnected);
+        }
+        loop {
+            let most = rest.len().min(MOST_PIECES);
+            match socket::send(&self.link.socket, &rest[..most], &[]) {
+                Ok(count) => {
+                    IoSlice::advance_slices(&mut rest, count);
+                    if rest.is_empty() {
+                        self.after = Outflow::Free;
+                        return Ok(());
+                    }
+                    self.after = Outflow::Closed;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if !wait::writable(self.link.socket.as_fd(), deadline)? {
+                        return Err(LinkError::TimedOut);
+                    }
+                }
+                Err(error) => {
+                    let error = LinkError::from(error);
+                    if matches!(error, LinkError::Disconnected) {
+                        // There is nothing to close, and the next sender finds out by itself.
+                        self.after = Outflow::Free;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if self.after == Outflow::Closed {
+            // It fails if the peer has gone, which comes to the same.
+            let _ = self.link.socket.shutdown(Shutdown::Both);
+        }
+        *self.link.outflow() = self.after;
+        self.link.freed.notify_all();
+    }
+}
+
+impl Source for &UnixStream {
+    fn peek(&mut self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((socket::peek(self.as_fd(), &mut byte)? > 0).then_some(byte[0]))
+    }
+}
+
+impl Link for StreamLink {
+    fn send(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<(), LinkError> {
+        let head = inflow::head(parts.iter().map(|part| part.len() as u64).sum());
+        let pieces: Vec<&[u8]> = std::iter::once(&head[..]).chain(parts.iter().copied()).collect();
+        self.begin(deadline)?.write(&pieces, deadline)
+    }
+
+    fn receive(&self, limit: u64, deadline: Option<Instant>) -> Result<Vec<u8>, LinkError> {
+        loop {
+            let received = self.inflow().receive(&mut &self.socket, limit)?;
+            let go_on = match received {
+                Received::Message(bytes) => return Ok(bytes),
+                Received::Blocked => wait::readable(self.socket.as_fd(), deadline)?,
+                Received::Busy => is_before(deadline),
+            };
+            if !go_on {
+                return Err(LinkError::TimedOut);
+            }
+        }
+    }
+
+    fn poll(&self, limit: u64, deadline: Option<Instant>) -> bool {
+        loop {
+            let prospect = self.inflow().look(&mut &self.socket, limit);
+            let go_on = match prospect {
+                Prospect::Good => return true,
+                Prospect::Blocked => wait::readable(self.socket.as_fd(), deadline),
+                Prospect::Busy => Ok(is_before(deadline)),
+            };
+            match go_on {
+                Ok(true) => {}
+                Ok(false) => return false,
+                // `receive` says what is wrong.
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn copy(&self) -> Option<io::Result<OwnedFd>> {
+        if !self.inflow().is_between_messages() {
+            let text = "a part of a message has been received already, which stays in this process";
+            return Some(Err(io::Error::other(text)));
+        }
+        Some(self.socket.as_fd().try_clone_to_owned())
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+}
+
+fn is_before(deadline: Option<Instant>) -> bool {
+    deadline.is_none_or(|deadline| Instant::now() < deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn link() -> (StreamLink, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (StreamLink::new(ours).unwrap(), theirs)
+    }
+
+    #[test]
+    fn a_peer_that_dies_in_the_middle_of_a_message_is_gone() {
+        let whole = [&inflow::head(100)[..], &[1; 100]].concat();
+        for cut in 1..whole.len() {
+            let (link, mut peer) = link();
+            peer.write_all(&whole[..cut]).unwrap();
+            assert!(matches!(
+                link.receive(u64::MAX, Some(Instant::now())),
+                Err(LinkError::TimedOut)
+            ));
+            drop(peer);
+            assert!(link.poll(u64::MAX, None));
+            assert!(matches!(link.receive(u64::MAX, None), Err(LinkError::Disconnected)));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_speaks_something_else_is_found_out() {
+        let (link, mut peer) = link();
+        peer.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        assert!(link.poll(u64::MAX, None));
+        assert!(matches!(link.receive(u64::MAX, None), Err(LinkError::Malformed)));
+        assert!(matches!(link.receive(u64::MAX, None), Err(LinkError::Malformed)));
+    }
+
+    #[test]
+    fn a_deadline_in_the_middle_of_a_message_closes_the_connection() {
+        let (link, peer) = link();
+        let peer = StreamLink::new(peer).unwrap();
+        peer.send(&[b"before"], None).unwrap();
+        link.send(&[b"whole"], None).unwrap();
+        let deadline = Some(Instant::now() + Duration::from_millis(5));
+        let late = link.send(&[&[0; 16 << 20]], deadline);
+        assert!(matches!(late, Err(LinkError::TimedOut)), "{late:?}");
+        match link.send(&[b"after"], None) {
+            Err(LinkError::System(error)) => assert!(error.to_string().contains("in part")),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(link.receive(u64::MAX, None).unwrap(), b"before");
+        assert!(matches!(link.receive(u64::MAX, None), Err(LinkError::Disconnected)));
+        assert_eq!(peer.receive(u64::MAX, None).unwrap(), b"whole");
+        assert!(matches!(peer.receive(u64::MAX, None), Err(LinkError::Disconnected)));
+        assert!(matches!(peer.send(&[b"x"], None), Err(LinkError::Disconnected)));
+    }
+
+    #[test]
+    fn senders_that_wait_for_their_turn_see_the_close() {
+        let (link, _peer) = link();
+        let deadline = Some(Instant::now() + Duration::from_millis(50));
+        thread::scope(|scope| {
+            let first = scope.spawn(|| link.send(&[&[0; 16 << 20]], deadline));
+            while *link.outflow() == Outflow::Free {
+                thread::yield_now();
+            }
+            let second = link.send(&[b"after"], None);
+            assert!(matches!(first.join().unwrap(), Err(LinkError::TimedOut)));
+            assert!(matches!(second, Err(LinkError::System(_))), "{second:?}");
+        });
+    }
+}

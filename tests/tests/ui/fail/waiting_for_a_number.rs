@@ -1,0 +1,3 @@
+fn main() {
+    let _ = procession::wait(&[&5_u32], None);
+}
