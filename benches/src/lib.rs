@@ -1,6 +1,6 @@
 //! procession beside its peers, measured in one run.
 //!
-//! `cargo bench` prints one table and says which goals are met; `cargo bench -- --processes 4` does so
+//! `cargo bench` prints tables and says which goals are met; `cargo bench -- --processes 4` does so
 //! with four workers. A [`Peer`] does the same [`Work`] as every other one; the rounds interleave, so
 //! that what else the machine does meets all of them alike.
 
@@ -11,7 +11,7 @@ pub mod peers;
 mod table;
 mod work;
 
-pub use goals::{Goal, Verdict, verdicts};
+pub use goals::{Beside, Goal, Verdict, verdicts};
 pub use measure::{Budget, Figures, measure, median};
 pub use options::Options;
 pub use peers::Peer;

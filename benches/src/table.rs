@@ -2,20 +2,22 @@
 
 use std::fmt::Write as _;
 
-use crate::goals::Verdict;
+use crate::goals::{Beside, Goal, Verdict};
 use crate::measure::Figures;
 use crate::peers::procession;
 use crate::work::{BLOCK, Work};
 
-/// One row for each work, one column for each peer: its figure, and how many times procession's speed
-/// is its speed.
-pub fn results(figures: &Figures, works: &[Work], peers: &[&'static str]) -> String {
-    let mut rows = vec![vec![String::new()]];
+/// One row for each work, one column for each peer that does any of them: its figure, and how many times
+/// procession's speed is its speed.
+pub fn results(title: &str, figures: &Figures, works: &[Work], peers: &[&'static str]) -> String {
+    let does_any = |peer: &&str| works.iter().any(|work| figures.get(*work, peer).is_some());
+    let peers: Vec<&str> = peers.iter().copied().filter(does_any).collect();
+    let mut rows = vec![vec![title.to_owned()]];
     rows[0].extend(peers.iter().map(|peer| (*peer).to_owned()));
     for work in works {
         let ours = figures.get(*work, procession::NAME);
         let mut row = vec![work.title().to_owned()];
-        for peer in peers {
+        for peer in &peers {
             row.push(match (figures.get(*work, peer), ours) {
                 (None, _) => "-".to_owned(),
                 (Some(theirs), Some(ours)) if *peer != procession::NAME => {
@@ -31,14 +33,25 @@ pub fn results(figures: &Figures, works: &[Work], peers: &[&'static str]) -> Str
 
 /// One row for each goal.
 pub fn goals(verdicts: &[Verdict]) -> String {
-    let header = ["goal", "beside", "procession's speed in the peer's", "at least", ""];
+    let header = ["goal", "beside", "procession", "goal", ""];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for verdict in verdicts {
+        let Goal { work, beside, bound } = verdict.goal;
+        // Speeds say more than times do, but for a time that is promised itself.
+        let (name, amount): (_, fn(Work, f64) -> String) = match beside {
+            Beside::Peer(peer) => (peer, |_, times| format!("{}×", ratio(1.0 / times))),
+            Beside::Own(work) => (work.title(), |_, times| format!("{}×", ratio(1.0 / times))),
+            Beside::Clock => ("the clock", figure),
+        };
+        let bound = match beside {
+            Beside::Clock => format!("at most {}", amount(work, bound)),
+            _ => format!("at least {}", amount(work, bound)),
+        };
         rows.push(vec![
-            verdict.goal.work.title().to_owned(),
-            verdict.goal.peer.to_owned(),
-            format!("{}×", ratio(1.0 / verdict.ratio)),
-            format!("{}×", ratio(1.0 / verdict.goal.bound)),
+            work.title().to_owned(),
+            name.to_owned(),
+            amount(work, verdict.measured),
+            bound,
             if verdict.is_met() { "pass" } else { "MISS" }.to_owned(),
         ]);
     }
@@ -46,7 +59,7 @@ pub fn goals(verdicts: &[Verdict]) -> String {
 }
 
 fn figure(work: Work, nanos: f64) -> String {
-    if work == Work::Blocks {
+    if work.is_of_blocks() {
         // Bytes in a nanosecond are gigabytes in a second.
         return format!("{:.2} GB/s", BLOCK as f64 / nanos);
     }

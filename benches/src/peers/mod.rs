@@ -3,10 +3,13 @@
 use crate::work::Work;
 
 pub mod bare;
+pub mod ipc_channel;
 pub mod procession;
 pub mod procspawn;
 pub mod python;
 pub mod rayon;
+pub mod std;
+pub mod words;
 
 /// Someone who does the work that is measured. Its processes or threads are there from the first
 /// [`run`](Self::run) on, so that only the first round pays for them.

@@ -84,8 +84,6 @@ impl Peer for Procspawn {
                 self.pool.spawn(1, increment).join().expect("a result");
             }),
             Work::Map => each(count, || self.map(count)),
-            // It is what `Map` does already.
-            Work::MapOneByOne | Work::ApplyAsync => return None,
             Work::Blocks => {
                 let mut blocks = vec![vec![1_u8; BLOCK]; count];
                 each(count, || {
@@ -98,6 +96,8 @@ impl Peer for Procspawn {
                     results
                 })
             }
+            // One by one, or all at once, is what `Map` does already.
+            _ => return None,
         })
     }
 }

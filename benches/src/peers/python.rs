@@ -18,10 +18,13 @@ pub const NAME: &str = "Python";
 /// The head of the column of processes that it spawns, as procession does.
 pub const NAME_SPAWN: &str = "Python spawn";
 
+/// The head of the column of its `SimpleQueue`, which has no bound, no time-out and no thread.
+pub const NAME_SIMPLE: &str = "SimpleQueue";
+
 /// The script, which need not be there any more when the benchmark runs.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/multiprocessing_peer.py");
 
-/// One column of the two.
+/// One of its columns.
 #[derive(Debug)]
 pub struct Python {
     name: &'static str,
@@ -29,14 +32,14 @@ pub struct Python {
     measured: bool,
 }
 
-/// Both columns, which share one interpreter.
+/// Its columns, which share one interpreter.
 ///
 /// # Errors
 /// There is no `python3`, or it can't run the script.
-pub fn both(processes: usize, measured: bool) -> io::Result<[Python; 2]> {
+pub fn columns(processes: usize, measured: bool) -> io::Result<[Python; 3]> {
     let interpreter = Rc::new(RefCell::new(Interpreter::start(processes)?));
     let peer = |name| Python { name, interpreter: Rc::clone(&interpreter), measured };
-    Ok([peer(NAME), peer(NAME_SPAWN)])
+    Ok([peer(NAME), peer(NAME_SPAWN), peer(NAME_SIMPLE)])
 }
 
 impl Peer for Python {
@@ -45,26 +48,40 @@ impl Peer for Python {
     }
 
     fn run(&mut self, work: Work) -> Option<f64> {
-        let spawns = self.name == NAME_SPAWN;
-        let word = match work {
-            Work::StartAndJoin if spawns => "start_spawn",
-            _ if spawns => return None,
-            Work::StartAndJoin => "start_fork",
-            Work::Apply => "apply",
-            Work::Map => "map",
-            Work::MapOneByOne => "map_one_by_one",
-            Work::ApplyAsync => "apply_async",
-            Work::Blocks => "blocks",
-        };
+        let word = word(self.name, work)?;
         let speed = match work {
             _ if !self.measured => Speed::Tried,
             Work::Map => Speed::Fast,
-            Work::StartAndJoin if !spawns => Speed::Fast,
+            Work::StartAndJoin if self.name == NAME => Speed::Fast,
             _ => Speed::Slow,
         };
         let answer = self.interpreter.borrow_mut().ask(word, work.count(speed));
         Some(answer.expect("Python's answer"))
     }
+}
+
+/// What the script calls it; none for what this column doesn't have.
+fn word(column: &str, work: Work) -> Option<&'static str> {
+    Some(match (column, work) {
+        (NAME_SPAWN, Work::StartAndJoin) => "start_spawn",
+        (NAME_SIMPLE, Work::Queue) => "simple_queue",
+        (NAME_SIMPLE, Work::QueueBlocks) => "simple_queue_blocks",
+        (NAME, Work::StartAndJoin) => "start_fork",
+        (NAME, Work::Apply) => "apply",
+        (NAME, Work::Map) => "map",
+        (NAME, Work::MapOneByOne) => "map_one_by_one",
+        (NAME, Work::ApplyAsync) => "apply_async",
+        (NAME, Work::Blocks) => "blocks",
+        (NAME, Work::Queue) => "queue",
+        (NAME, Work::QueueBlocks) => "queue_blocks",
+        (NAME, Work::QueueCrowd) => "queue_crowd",
+        (NAME, Work::Pipe) => "pipe",
+        (NAME, Work::Lock) => "lock",
+        (NAME, Work::LockContended) => "lock_contended",
+        (NAME, Work::Value) => "value",
+        (NAME, Work::Share) => "share",
+        _ => return None,
+    })
 }
 
 #[derive(Debug)]

@@ -1,7 +1,10 @@
 //! procession itself.
 
+mod between;
+
 use procession::{Pool, Process, task};
 
+use self::between::Between;
 use super::Peer;
 use crate::measure::{each, p50};
 use crate::work::{BLOCK, Speed, Work};
@@ -26,6 +29,7 @@ fn echo(block: Vec<u8>) -> Vec<u8> {
 #[derive(Debug)]
 pub struct Procession {
     pool: Pool,
+    between: Between,
     speed: Speed,
 }
 
@@ -37,7 +41,8 @@ impl Procession {
     pub fn new(processes: usize, measured: bool) -> Self {
         let pool = Pool::builder().processes(processes).build().expect("a pool");
         pool.map(increment, 0..10_000).expect("workers");
-        Self { pool, speed: if measured { Speed::Fast } else { Speed::Tried } }
+        let speed = if measured { Speed::Fast } else { Speed::Tried };
+        Self { pool, between: Between::default(), speed }
     }
 }
 
@@ -69,6 +74,7 @@ impl Peer for Procession {
                 let blocks = vec![vec![1_u8; BLOCK]; count];
                 each(count, || pool.map(echo, blocks).expect("results"))
             }
+            other => self.between.run(other, count, pool, self.speed != Speed::Tried)?,
         })
     }
 }

@@ -1,0 +1,98 @@
+//! The standard library, between two threads: its pipe, its channel, its mutex.
+//!
+//! Its threads share memory, and only the pipe goes through the kernel, as it would between processes.
+
+use std::io::{Read, Write};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+
+use super::Peer;
+use crate::measure::{each, p50};
+use crate::work::{Speed, Work};
+
+/// The head of the column.
+pub const NAME: &str = "std, threads";
+
+/// Two threads.
+#[derive(Debug)]
+pub struct Std {
+    speed: Speed,
+}
+
+impl Std {
+    /// Nothing is started yet.
+    pub fn new(measured: bool) -> Self {
+        Self { speed: if measured { Speed::Fast } else { Speed::Tried } }
+    }
+}
+
+impl Peer for Std {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn run(&mut self, work: Work) -> Option<f64> {
+        let count = work.count(self.speed);
+        Some(match work {
+            Work::Queue => channel(count),
+            Work::Pipe => round_trip(count),
+            Work::Lock => {
+                let lock = Mutex::new(0_u64);
+                each(count, || (0..count).for_each(|_| add(&lock)))
+            }
+            Work::LockContended => {
+                let lock = Mutex::new(0_u64);
+                let half = || (0..count / 2).for_each(|_| add(&lock));
+                let nanos = each(count, || {
+                    thread::scope(|scope| {
+                        scope.spawn(half);
+                        half();
+                    });
+                });
+                assert_eq!(*lock.lock().expect("nobody has panicked"), (count / 2 * 2) as u64);
+                nanos
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn add(lock: &Mutex<u64>) {
+    *std::hint::black_box(lock).lock().expect("nobody has panicked") += 1;
+}
+
+/// Values are moved, not encoded.
+fn channel(count: usize) -> f64 {
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        let consumer = scope.spawn(move || receiver.iter().count());
+        each(count, || {
+            for message in 0..count as u64 {
+                sender.send(message).expect("the consumer is there");
+            }
+            drop(sender);
+            assert_eq!(consumer.join().expect("a count"), count);
+        })
+    })
+}
+
+/// Eight bytes through one kernel pipe, and eight back through another.
+fn round_trip(count: usize) -> f64 {
+    let (mut their_input, mut our_output) = std::io::pipe().expect("a pipe");
+    let (mut our_input, mut their_output) = std::io::pipe().expect("a pipe");
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut number = [0; 8];
+            while their_input.read_exact(&mut number).is_ok() {
+                their_output.write_all(&number).expect("the other end waits");
+            }
+        });
+        let mut number = [1; 8];
+        let nanos = p50(count, || {
+            our_output.write_all(&number).expect("the thread is there");
+            our_input.read_exact(&mut number).expect("it answers");
+        });
+        drop(our_output);
+        nanos
+    })
+}
