@@ -24,7 +24,16 @@ fn group() -> Option<u64> {
         let text = fs::read_to_string(format!("/sys/fs/cgroup/{path}/{name}")).ok()?;
         text.trim().parse::<u64>().ok()
     };
-    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    // What is cached of files goes when memory is needed.
+    let stat = fs::read_to_string(format!("/sys/fs/cgroup/{path}/memory.stat")).unwrap_or_default();
+    let cached = |name: &str| {
+        let line = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let used = number("memory.current")?
+        .saturating_sub(cached("inactive_file"))
+        .saturating_sub(cached("active_file"));
+    Some(number("memory.max")?.saturating_sub(used))
 }
 
 /// What is known of a process by its number.
@@ -49,8 +58,9 @@ pub(crate) fn presence(pid: u32) -> Presence {
 }
 
 fn stat(pid: u32) -> Option<Presence> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything, also half a character.
+    let text = String::from_utf8_lossy(&text);
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     if matches!(state, "Z" | "X" | "x") {

@@ -27,6 +27,9 @@ use super::memory::Shareable;
 /// Requests above this are first compared with the memory that is there.
 const LARGE: u64 = 16 << 20;
 
+/// The least that is taken at once.
+const SMALL: u64 = 64 << 10;
+
 // SAFETY: an atomic integer has interior mutability, and every bit pattern is a value.
 unsafe impl Shareable for AtomicU8 {}
 // SAFETY: as above.
@@ -77,18 +80,24 @@ impl SparseFile {
         if length > LARGE && super::available::memory().is_some_and(|there| length > there) {
             return Err(io::Error::from(io::ErrorKind::OutOfMemory));
         }
-        // In steps, because a signal may undo the whole of one.
+        // In steps, because a signal may undo the whole of one; shorter ones where signals are frequent.
         let end = offset.saturating_add(length);
-        let mut at = offset;
+        let (mut at, mut most) = (offset, LARGE);
         while at < end {
-            let step = (end - at).min(LARGE);
-            self.fallocate(FallocateFlags::FALLOC_FL_KEEP_SIZE, at, step)?;
-            at += step;
+            let step = (end - at).min(most);
+            let flags = FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            match fallocate(&self.file, flags, signed(at)?, signed(step)?) {
+                Ok(()) => at += step,
+                Err(Errno::EINTR) => most = (most / 2).max(SMALL),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
 
-    fn fallocate(&self, flags: FallocateFlags, offset: u64, length: u64) -> io::Result<()> {
+    /// Gives the memory of a range back; it reads as zeros afterwards.
+    pub(crate) fn give_back(&self, offset: u64, length: u64) -> io::Result<()> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         loop {
             match fallocate(&self.file, flags, signed(offset)?, signed(length)?) {
                 Err(Errno::EINTR) => {}
@@ -97,16 +106,13 @@ impl SparseFile {
         }
     }
 
-    /// Gives the memory of a range back; it reads as zeros afterwards.
-    pub(crate) fn give_back(&self, offset: u64, length: u64) -> io::Result<()> {
-        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        self.fallocate(flags, offset, length)
-    }
-
     /// Writes without a lasting mapping. Nobody reads these bytes meanwhile.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if may_write_up_to(offset.saturating_add(bytes.len() as u64)) {
             return self.file.write_all_at(bytes, offset);
+        }
+        if bytes.is_empty() {
+            return Ok(());
         }
         // The limit came after the file, which has its length already; it is no limit for mappings.
         let ahead = (offset % 4096) as usize;

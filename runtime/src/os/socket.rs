@@ -9,12 +9,14 @@ use std::time::Instant;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrLike,
-    SockaddrStorage, UnixAddr, connect, getsockname, recv, recvmsg, sendmsg, setsockopt, socket,
-    sockopt,
+    SockaddrStorage, UnixAddr, connect, getsockname, getsockopt, recv, recvmsg, sendmsg,
+    setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
+use nix::unistd::geteuid;
 
 use super::spawn::CHILD_SOCKET;
 
@@ -133,6 +135,11 @@ pub(crate) fn adopt(
         let _ = socket.into_raw_fd();
         None
     }
+}
+
+/// Whether the process at the other end of a Unix socket runs as the same user.
+pub(crate) fn is_of_this_user(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(getsockopt(&socket, PeerCredentials)?.uid() == geteuid().as_raw())
 }
 
 /// Makes sure that no program that is started from here inherits the descriptor.

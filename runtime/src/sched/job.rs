@@ -94,21 +94,15 @@ impl Outcome {
     }
 
     /// The encoded result of an item.
+    #[inline]
     pub(crate) fn get(&self, item: usize) -> Result<Cow<'_, [u8]>, Error> {
-        if let Some(error) = self.error(item) {
-            return Err(error.clone());
+        match &self.slots[item] {
+            Slot::Packed(at, length) => Ok(Cow::Borrowed(&self.packed[*at..*at + *length])),
+            Slot::Large(body) => Ok(Cow::Borrowed(&body.0[body.1..])),
+            Slot::Parcel(parcel) => open(parcel).map(Cow::Owned),
+            Slot::Failed(error) => Err(error.clone()),
+            Slot::Empty => Err(self.rest.clone().expect("a job without a result has an error")),
         }
-        Ok(match &self.slots[item] {
-            Slot::Packed(at, length) => Cow::Borrowed(&self.packed[*at..*at + *length]),
-            Slot::Large(body) => Cow::Borrowed(&body.0[body.1..]),
-            Slot::Parcel(parcel) => {
-                let mut bytes = Vec::new();
-                let opened = parcel::bytes(parcel, &mut bytes);
-                opened.map_err(|error| Error::system("a result's memory can't be used", &error))?;
-                Cow::Owned(bytes)
-            }
-            Slot::Failed(_) | Slot::Empty => Cow::Borrowed(&[]),
-        })
     }
 
     /// How many bytes the encoded result of an item has, with what holds its handles.
@@ -133,6 +127,15 @@ impl Outcome {
     pub(crate) fn first_error(&self) -> Option<Error> {
         (0..self.items()).find_map(|item| self.error(item).cloned())
     }
+}
+
+/// The bytes of a result with handles in it.
+#[cold]
+fn open(parcel: &Object) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let opened = parcel::bytes(parcel, &mut bytes);
+    opened.map_err(|error| Error::system("a result's memory can't be used", &error))?;
+    Ok(bytes)
 }
 
 /// A report of how far a job is.
@@ -449,7 +452,8 @@ impl Work {
                 break;
             }
             if matches!(slot, Slot::Empty) && items.start + count <= self.cut_off {
-                *slot = Slot::Packed(base + start, length);
+                // What was there is empty: nothing to drop, which the compiler can't see.
+                std::mem::forget(std::mem::replace(slot, Slot::Packed(base + start, length)));
                 self.left -= 1;
             }
             count += 1;

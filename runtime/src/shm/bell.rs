@@ -116,12 +116,18 @@ impl<P: Platform> Bell<P> {
         deadline: Deadline,
         mut ready: impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
-        let mut is_quiet = false;
+        let (mut is_quiet, mut looked) = (false, P::now());
         loop {
             let heard = self.listen();
             let is_late = deadline.has_passed::<P>();
-            if let Some(value) = ready(is_quiet || is_late) {
+            // Also where it rings all the time, for other things than the one that is waited for.
+            let is_due = P::now().saturating_sub(looked) >= P::PATIENCE;
+            let look = is_quiet || is_late || is_due;
+            if let Some(value) = ready(look) {
                 return Some(value);
+            }
+            if look {
+                looked = P::now();
             }
             if is_late {
                 return None;

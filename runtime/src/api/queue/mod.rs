@@ -216,6 +216,9 @@ enum Refusal {
 
 fn failure(error: RingError) -> Error {
     match error {
+        RingError::Memory(error) if error.kind() == io::ErrorKind::NotFound => {
+            Error::new(Kind::Channel(format!("a value is lost: {error}")))
+        }
         RingError::Memory(error) => Error::system("the queue's memory can't be used", &error),
         _ => Error::new(Kind::System(
             "the queue is damaged: a process has written where it must not".to_owned(),

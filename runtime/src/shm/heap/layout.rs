@@ -111,6 +111,8 @@ pub(super) struct Process {
     pub(super) start: AtomicU64,
     /// The process that has started it, as an owner; 0 for the first of the family.
     pub(super) parent: AtomicU64,
+    /// When it was last seen alive, by anybody, in milliseconds.
+    pub(super) seen: AtomicU64,
 }
 
 /// An object, or room for one. The fields are changed under the heap's lock; `state` is written last

@@ -96,9 +96,12 @@ fn count(parcel: &Object) -> io::Result<usize> {
 /// There is no such process.
 pub(crate) fn give(parcel: &Object, pid: u32) -> io::Result<()> {
     let heap = super::get()?;
-    let owner = heap.owner_of(pid);
-    let owner = owner.ok_or_else(|| io::Error::other("the parent has no part in shared memory"))?;
+    let nobody = || io::Error::other("the parent has no part in shared memory");
+    let owner = heap.owner_of(pid).ok_or_else(nobody)?;
     let _locked = heap.lock();
+    if !heap.has_slot(owner) {
+        return Err(nobody());
+    }
     set_holder(heap.entry(parcel.id().index)?, owner, true);
     Ok(())
 }

@@ -9,8 +9,8 @@
 
 use std::io;
 use std::process;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::layout::{PROCESSES, Process};
 use super::{Heap, in_use};
@@ -29,11 +29,8 @@ const SWEEP_AFTER: u64 = 250;
 static ME: AtomicU32 = AtomicU32::new(0);
 static PID: AtomicU32 = AtomicU32::new(0);
 
-/// The process that was last seen alive, and when, in milliseconds: `time << 30 | owner`.
-static SEEN: AtomicU64 = AtomicU64::new(0);
-
-/// For so many milliseconds it is taken to be alive still.
-const SEEN_FOR: u64 = 5;
+/// For so many milliseconds a process that somebody has seen alive is taken to be alive still.
+const SEEN_FOR: u64 = 10;
 
 /// This process, as it stands in locks.
 #[inline]
@@ -154,6 +151,8 @@ impl Heap {
         let state = State::of(process);
         if state.used && state.owner(slot_of(owner)) == owner {
             process.start.store(0, Relaxed);
+            process.parent.store(0, Relaxed);
+            process.seen.store(0, Relaxed);
             let free = State { used: false, ..state };
             let _ =
                 process.state.compare_exchange(state.to_word(), free.to_word(), AcqRel, Relaxed);
@@ -172,17 +171,15 @@ impl Heap {
         if !state.used || state.owner(slot_of(owner)) != owner {
             return false;
         }
-        // Asking the system takes some 20 µs, and somebody may ask for each try of a lock.
-        let now = millis() % (1 << (64 - Owner::BITS));
-        let seen = SEEN.load(Relaxed);
-        let is_fresh = now.wrapping_sub(seen >> Owner::BITS) < SEEN_FOR;
+        // Asking the system takes some 20 µs; many may ask at once, or somebody for each try of a lock.
+        let now = millis();
         let is_me = owner.bits() == ME.load(Relaxed);
-        if is_me || is_fresh && seen as u32 & Owner::MASK == owner.bits() {
+        if is_me || now.wrapping_sub(process.seen.load(Relaxed)) < SEEN_FOR {
             return true;
         }
         let is_alive = runs(process, state);
         if is_alive {
-            SEEN.store(now << Owner::BITS | u64::from(owner.bits()), Relaxed);
+            process.seen.store(now, Relaxed);
         }
         is_alive
     }

@@ -66,7 +66,11 @@ impl<P: Platform> Ring<P> {
         held.set_poisoned(false);
         let result = self.take(store, to);
         lock.release(held);
-        if result.is_ok() {
+        let is_past = match &result {
+            Err(RingError::Memory(error)) => error.kind() == ErrorKind::NotFound,
+            result => result.is_ok(),
+        };
+        if is_past {
             self.tell_producers();
         }
         result

@@ -14,33 +14,56 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use crate::shm::heap::{Id, Kind, Object};
 
 thread_local! {
-    /// What was encoded so far, where handles may be encoded.
-    static COLLECTED: RefCell<Option<Vec<Object>>> = const { RefCell::new(None) };
+    /// Whether handles may be encoded, and be decoded.
+    static COLLECTS: Cell<bool> = const { Cell::new(false) };
     static RECEIVES: Cell<bool> = const { Cell::new(false) };
+    /// What was encoded so far, and how many there are: mostly none, and then nobody looks.
+    static COLLECTED: RefCell<Vec<Object>> = const { RefCell::new(Vec::new()) };
+    static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Runs `encode`, in which handles can be encoded; gives out those that were.
+#[inline]
 pub(crate) fn collecting<R>(encode: impl FnOnce() -> R) -> (R, Vec<Object>) {
-    /// Puts the outer list back, also when an impl of the user's panics.
-    struct Outer(Option<Vec<Object>>);
-    impl Drop for Outer {
-        fn drop(&mut self) {
-            let outer = self.0.take();
-            let inner = COLLECTED.with(|list| list.replace(outer));
-            drop(inner);
-        }
-    }
-    let outer = Outer(COLLECTED.with(|list| list.replace(Some(Vec::new()))));
+    // Within an impl of the user's there may be another message.
+    let outer = COLLECTS.replace(true).then(take_collected);
+    let scope = Scope(outer);
     let result = encode();
-    let collected = COLLECTED.with(|list| list.borrow_mut().take()).unwrap_or_default();
-    drop(outer);
+    let collected = if COUNT.get() == 0 { Vec::new() } else { take_collected() };
+    drop(scope);
     (result, collected)
 }
 
+/// What was collected outside of this message, if that is one within another.
+struct Scope(Option<Vec<Object>>);
+
+/// Puts it back, also when an impl of the user's panics.
+impl Drop for Scope {
+    #[inline]
+    fn drop(&mut self) {
+        COLLECTS.set(self.0.is_some());
+        if COUNT.get() != 0 {
+            drop(take_collected());
+        }
+        if let Some(outer) = self.0.take().filter(|outer| !outer.is_empty()) {
+            COUNT.set(outer.len());
+            COLLECTED.set(outer);
+        }
+    }
+}
+
+#[cold]
+fn take_collected() -> Vec<Object> {
+    COUNT.set(0);
+    COLLECTED.take()
+}
+
 /// Runs `decode`, in which handles can be decoded.
+#[inline]
 pub(crate) fn receiving<R>(decode: impl FnOnce() -> R) -> R {
     struct Outer(bool);
     impl Drop for Outer {
+        #[inline]
         fn drop(&mut self) {
             RECEIVES.set(self.0);
         }
@@ -54,18 +77,16 @@ const OUTSIDE: &str = "a handle on something that processes share (a queue, a lo
 
 impl Serialize for Object {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let is_collected = COLLECTED.with(|list| {
-            let mut list = list.borrow_mut();
-            let list = list.as_mut()?;
+        if !COLLECTS.get() {
+            return Err(S::Error::custom(OUTSIDE));
+        }
+        COLLECTED.with_borrow_mut(|list| {
             // The same one again is common: parts of one slice, one queue for all items.
             if !list.last().is_some_and(|last| last.is_same(self)) {
                 list.push(self.clone());
+                COUNT.set(list.len());
             }
-            Some(())
         });
-        if is_collected.is_none() {
-            return Err(S::Error::custom(OUTSIDE));
-        }
         let id = self.id();
         (id.index, id.generation).serialize(serializer)
     }
