@@ -33,7 +33,7 @@ pub enum Work {
     SliceSmall,
     /// The same with a large one.
     SliceLarge,
-    /// What a handle on shared data costs to write and read, without another process.
+    /// What it costs to hand a gigabyte over, without the way to another process.
     Handle,
     /// Bytes that are put into shared memory, which is then opened a second time and given back.
     Share,
@@ -85,7 +85,7 @@ impl Work {
             Self::Value => "shared value, an update",
             Self::SliceSmall => "apply, a 1 KiB slice and back, p50",
             Self::SliceLarge => "apply, a 1 GiB slice and back, p50",
-            Self::Handle => "slice's handle, written and read",
+            Self::Handle => "a 1 GiB slice, put and got",
             Self::Share => "share 1 MiB, open it, give it back",
         }
     }

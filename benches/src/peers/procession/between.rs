@@ -70,7 +70,7 @@ impl Between {
             }
             Work::Handle => {
                 let queue = Queue::bounded(1).expect("a queue");
-                let slice = SharedSlice::from_slice(&[1_u8; 1 << 10]).expect("a slice");
+                let slice = SharedSlice::from_vec(vec![1_u8; 1 << 30]).expect("a slice");
                 each(count, || (0..count).for_each(|_| _ = through(&queue, slice.clone())))
             }
             Work::Share => {
