@@ -19,6 +19,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use procession::{Process, ProcessBuilder, StartMethod};
+
 /// Far above what any test takes: it is there to turn a hang into a failure.
 const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -27,10 +29,22 @@ const PATIENCE: Duration = Duration::from_secs(100);
 ///
 /// Tests of one binary that look at the children and descriptors of their process can't overlap.
 pub fn alone<R>(test: impl FnOnce() -> R) -> R {
+    alone_after(|process| process, test)
+}
+
+/// As [`alone`], in a process that has a fork server for its single processes, which stays.
+pub fn alone_with_server<R>(test: impl FnOnce() -> R) -> R {
+    alone_after(|process| process.start_method(StartMethod::ForkServer), test)
+}
+
+fn alone_after<R>(
+    warm: impl FnOnce(ProcessBuilder<()>) -> ProcessBuilder<()>,
+    test: impl FnOnce() -> R,
+) -> R {
     let _alone = serial();
     let _watchdog = Watchdog::start();
     // What the first use of the crate makes and keeps: the supervisor and its descriptors.
-    warm_up();
+    warm_up(warm);
     let before = Belongings::settled();
     let result = test();
     before.assert_no_more();
@@ -42,11 +56,11 @@ fn serial() -> MutexGuard<'static, ()> {
     SERIAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn warm_up() {
+fn warm_up(warm: impl FnOnce(ProcessBuilder<()>) -> ProcessBuilder<()>) {
     #[procession::task]
     fn nothing() {}
 
-    procession::Process::new(nothing, ())
+    warm(Process::new(nothing, ()))
         .start()
         .expect("a process starts")
         .join()
@@ -153,7 +167,7 @@ impl Belongings {
     fn is_more_than(&self, other: &Self) -> bool {
         let more =
             |(kind, count): (&String, &usize)| *count > other.fds.get(kind).copied().unwrap_or(0);
-        self.children != other.children
+        self.children.len() > other.children.len()
             || self.fds.iter().any(more)
             || self.shared_mappings > other.shared_mappings
             || self.shared_objects > other.shared_objects

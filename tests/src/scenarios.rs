@@ -10,7 +10,7 @@ use std::process::{self, Command};
 use std::thread;
 use std::time::Duration;
 
-use procession::{Pool, Process, Stdio, task};
+use procession::{Error, Pool, PoolBuilder, Process, Stdio, task};
 
 /// Plays the scenario that the first argument names.
 pub fn play() -> Result<(), Box<dyn std::error::Error>> {
@@ -171,19 +171,22 @@ fn on_request() -> Played {
 /// A pool whose workers are started from another file.
 fn from(executable: &str) -> Played {
     procession::set_executable(executable)?;
-    let pool = Pool::builder().processes(2).build()?;
-    let error = pool.apply(square, (3,)).expect_err("it is no worker of ours");
-    println!("{error}");
-    drop(pool);
+    println!("{}", failure(Pool::builder().processes(2)));
     Ok(())
+}
+
+/// Why there is no pool, or, where its workers are spawned, why it does nothing.
+fn failure(builder: PoolBuilder) -> Error {
+    let result = builder.build().and_then(|pool| pool.apply(square, (3,)));
+    result.expect_err("it is no worker of ours")
 }
 
 /// A pool whose workers never say anything.
 fn from_hanging(executable: &str) -> Played {
     procession::set_executable(executable)?;
-    let pool = Pool::builder().processes(1).start_timeout(Duration::from_millis(150)).build()?;
     let start = std::time::Instant::now();
-    let error = pool.apply(square, (3,)).expect_err("it is no worker of ours");
+    let limit = Duration::from_millis(150);
+    let error = failure(Pool::builder().processes(1).start_timeout(limit));
     assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
     println!("{error}");
     crate::wait_until("they are gone", || crate::children_of(process::id()).is_empty());

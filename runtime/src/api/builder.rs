@@ -9,11 +9,16 @@ use super::target::Target;
 use crate::callable::task_fn::TaskFn;
 use crate::error::Error;
 use crate::guard;
+use crate::sched::forkserver::ForkServer;
 use crate::sched::{Crew, Plan, StartMethod, Surroundings, Task};
 use crate::transport::hello::Role;
 
 /// The default of [`PoolBuilder::start_timeout`]: many times what a start takes on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How many workers a fork server keeps ready at most: they take the place of those that end at about the
+/// same time, while more are made.
+const MOST_SPARES: usize = 4;
 
 /// Describes a [`Pool`]: made by [`Pool::builder`].
 ///
@@ -43,7 +48,8 @@ pub struct PoolBuilder {
     name: Option<String>,
     stack_size: Option<usize>,
     start_limit: Duration,
-    start_method: StartMethod,
+    start_method: Option<StartMethod>,
+    preload: Option<Result<Task, Error>>,
 }
 
 impl PoolBuilder {
@@ -55,7 +61,8 @@ impl PoolBuilder {
             name: None,
             stack_size: None,
             start_limit: START_LIMIT,
-            start_method: StartMethod::default(),
+            start_method: None,
+            preload: None,
         }
     }
 
@@ -98,18 +105,56 @@ impl PoolBuilder {
         self
     }
 
-    /// How workers are started. Default: [`StartMethod::Spawn`].
+    /// How workers are started. Default: see [`StartMethod`]; with [`preload`](Self::preload), a fork server.
     pub fn start_method(mut self, method: StartMethod) -> Self {
-        self.start_method = method;
+        self.start_method = Some(method);
+        self
+    }
+
+    /// Runs once, in the pool's fork server, before any worker is made. All workers are copies of that
+    /// process: what the task has left there, in statics, is in each of them, and takes memory once, as long
+    /// as nobody writes to it. Default: none.
+    ///
+    /// It may read files and open them, and make handles of this crate. Threads that it starts must have
+    /// ended when it returns: a process with threads can't be copied. So it can't use pools or
+    /// processes. If it panics, so does [`build`](Self::build) fail, with that panic; what it returns is
+    /// dropped. A server that is killed is replaced, and the task runs again, in the new one.
+    ///
+    /// ```
+    /// use std::sync::OnceLock;
+    /// use procession::{Pool, task};
+    ///
+    /// static WORDS: OnceLock<Vec<String>> = OnceLock::new();
+    ///
+    /// #[task]
+    /// fn load(text: String) {
+    ///     // Stands for what takes long, or much memory.
+    ///     WORDS.set(text.split(' ').map(str::to_owned).collect()).expect("it runs once");
+    /// }
+    ///
+    /// #[task]
+    /// fn word(index: usize) -> String {
+    ///     WORDS.get().expect("it is there before any task")[index].clone()
+    /// }
+    ///
+    /// # fn main() -> Result<(), procession::Error> {
+    /// let pool = Pool::builder().processes(2).preload(load, ("once upon a time".to_owned(),)).build()?;
+    /// assert_eq!(pool.map(word, [1, 3])?, ["upon", "time"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn preload<M, F: TaskFn<M>>(mut self, f: F, args: F::Args) -> Self {
+        const { F::CHECK };
+        self.preload = Some(Target::new(&f).and_then(|target| target.with(&args)));
         self
     }
 
     /// Starts the workers.
     ///
     /// # Errors
-    /// Zero processes or tasks; arguments of the initializer that can't be encoded; a worker that can't
-    /// be started (then none is left behind); a program without a guard: see
-    /// [`main`](macro@crate::main).
+    /// Zero processes or tasks; arguments of the initializer or of the preload task that can't be encoded; a
+    /// worker that can't be started (then none is left behind); a preload task that fails, or with
+    /// [`StartMethod::Spawn`]; a program without a guard: see [`main`](macro@crate::main).
     pub fn build(self) -> Result<Pool, Error> {
         guard::check()?;
         let workers = self.processes.unwrap_or_else(cpu_count);
@@ -119,20 +164,38 @@ impl PoolBuilder {
         if self.max_tasks == Some(0) {
             return Err(Error::usage("`max_tasks_per_child` must be at least 1"));
         }
-        let StartMethod::Spawn = self.start_method;
+        let method = self.start_method.or(self.preload.as_ref().map(|_| StartMethod::ForkServer));
+        let method = StartMethod::settle(method)?;
+        if self.preload.is_some() && method == StartMethod::Spawn {
+            return Err(Error::usage(
+                "`preload` needs `StartMethod::ForkServer`: spawned workers share nothing; to run a task \
+                 in each of them there is `initializer`",
+            ));
+        }
         let mut surroundings = Surroundings::default();
         if let Some(stack_size) = self.stack_size {
             check_stack_size(stack_size)?;
             surroundings.stack_size = stack_size;
         }
+        let initializer = self.initializer.transpose()?;
+        let server = match method {
+            StartMethod::Spawn => None,
+            StartMethod::ForkServer => {
+                let spares = workers.min(MOST_SPARES);
+                let server = ForkServer::new(self.preload.transpose()?, spares);
+                server.prepare(workers, self.start_limit)?;
+                Some(server)
+            }
+        };
         let plan = Plan {
             name: self.name.unwrap_or_else(default_name),
             role: Role::Pool,
             workers,
-            initializer: self.initializer.transpose()?,
+            initializer,
             max_tasks: self.max_tasks,
             start_limit: self.start_limit,
             surroundings,
+            server,
         };
         Ok(Pool::from_crew(Crew::start(plan)?, workers))
     }

@@ -242,8 +242,8 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         F: TaskFn<M>,
     {
         self.ready(false, None, |spec| {
-            let mut inputs = Inputs::default();
-            target::encode(&mut inputs, args).map_err(|error| error.of_task(&spec.task))?;
+            let mut inputs = target::inputs_for::<F::Args>();
+            target::encode_typed(&mut inputs, args).map_err(|error| error.of_task(&spec.task))?;
             Ok((inputs, Vec::new()))
         })
     }
@@ -256,7 +256,10 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
     where
         F: TaskFn<M>,
     {
-        self.ready(first_error_counts, Some(0), |spec| target::encode_all(spec, inputs))
+        let mut ready =
+            self.ready(first_error_counts, Some(0), |spec| target::encode_all(spec, inputs));
+        ready.spec.shared = true;
+        ready
     }
 
     fn ready<M>(
@@ -269,7 +272,7 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         F: TaskFn<M>,
     {
         let Self { crew, f, options, on_success, on_error } = self;
-        let (spec, failure) = options.spec(Target::new(&f), first_error_counts);
+        let (spec, failure) = options.spec::<F::Output>(Target::new(&f), first_error_counts);
         let encoded = match failure {
             None => encode(&spec),
             Some(error) => Err(error),
@@ -307,7 +310,7 @@ impl<'p, F> Call<'p, F> {
         A: Serialize,
     {
         const { F::CHECK };
-        Imap::new(self.stream(inputs))
+        Imap::new(self.stream(inputs.into_iter().map(|input| (input,))))
     }
 
     /// As [`imap`](Self::imap), in the order in which the items are done.
@@ -320,21 +323,27 @@ impl<'p, F> Call<'p, F> {
         A: Serialize,
     {
         const { F::CHECK };
-        ImapUnordered::new(self.stream(inputs))
+        ImapUnordered::new(self.stream(inputs.into_iter().map(|input| (input,))))
     }
 
-    fn stream<'a, M, A>(self, inputs: impl IntoIterator<Item = A, IntoIter: 'a>) -> Stream<'a>
+    fn stream<'a, M>(self, mut inputs: impl Iterator<Item = F::Args> + 'a) -> Stream<'a>
     where
-        F: TaskFn<M, Args = (A,)>,
-        A: Serialize,
+        F: TaskFn<M>,
     {
         let Self { crew, f, options, .. } = self;
-        let (mut spec, failure) = options.spec(Target::new(&f), false);
+        let (mut spec, failure) = options.spec::<F::Output>(Target::new(&f), false);
         // One for all jobs of the stream, which forgets them at its end.
         spec.bound_once = false;
-        let mut inputs = inputs.into_iter();
-        let next = move |into: &mut Inputs| Some(target::encode(into, &(inputs.next()?,)));
-        Stream::new(Arc::clone(crew), Arc::new(spec), options.buffer, failure, Box::new(next))
+        let item_size = target::inputs_for::<F::Args>().fixed_size();
+        let next = move |into: &mut Inputs| Some(target::encode_typed(into, &inputs.next()?));
+        Stream::new(
+            Arc::clone(crew),
+            Arc::new(spec),
+            options.buffer,
+            failure,
+            item_size,
+            Box::new(next),
+        )
     }
 }
 
@@ -345,7 +354,7 @@ impl<F, S, E> std::fmt::Debug for Call<'_, F, S, E> {
 }
 
 impl Options {
-    fn spec(
+    fn spec<R: 'static>(
         &self,
         target: Result<Target, Error>,
         first_error_counts: bool,
@@ -363,7 +372,7 @@ impl Options {
             chunk: self.chunk,
             priority: self.priority,
             first_error_counts,
-            ..target.plain()
+            ..target.typed::<R>()
         };
         (spec, failure)
     }
@@ -452,15 +461,13 @@ pub(super) fn by_name<R: DeserializeOwned + 'static>(
     ready.run(one_result)
 }
 
-fn one_result<R: DeserializeOwned>(spec: &Spec, outcome: &Outcome) -> Result<R, Error> {
+fn one_result<R: DeserializeOwned + 'static>(spec: &Spec, outcome: &Outcome) -> Result<R, Error> {
     target::decode(spec, outcome, 0, None)
 }
 
-fn all_results<R: DeserializeOwned>(spec: &Spec, outcome: &Outcome) -> Result<Vec<R>, Error> {
-    // Collecting into a `Result` would not know the length.
-    let mut results = Vec::with_capacity(outcome.items());
-    for item in 0..outcome.items() {
-        results.push(target::decode(spec, outcome, item, Some(item))?);
-    }
-    Ok(results)
+fn all_results<R: DeserializeOwned + 'static>(
+    spec: &Spec,
+    outcome: &Outcome,
+) -> Result<Vec<R>, Error> {
+    target::decode_all(spec, outcome)
 }

@@ -34,6 +34,8 @@ pub(super) struct Stream<'a> {
     /// How many items have been taken from the input.
     taken: usize,
     failure: Option<Error>,
+    /// The size of an item's arguments, if all have one.
+    item_size: Option<usize>,
     ended: bool,
 }
 
@@ -43,6 +45,7 @@ impl<'a> Stream<'a> {
         spec: Arc<Spec>,
         buffer: Option<usize>,
         failure: Option<Error>,
+        item_size: Option<usize>,
         next: Next<'a>,
     ) -> Self {
         let window = 2 * crew.pids().len().max(1);
@@ -56,6 +59,7 @@ impl<'a> Stream<'a> {
             item_bytes: 0,
             taken: 0,
             failure,
+            item_size,
             ended: false,
         }
     }
@@ -80,7 +84,7 @@ impl<'a> Stream<'a> {
 
     /// Takes a chunk of the input on; none when the input has ended.
     fn take(&mut self, group: Option<(&Arc<Group>, usize)>) -> Option<Arc<Job>> {
-        let mut inputs = Inputs::default();
+        let mut inputs = Inputs::of_size(self.item_size);
         let mut failed = Vec::new();
         let first = self.taken;
         while inputs.len() < self.chunk() {
@@ -120,7 +124,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Gives an item's result out.
-    fn give<R: DeserializeOwned>(&mut self, job: &Job, item: usize) -> Result<R, Error> {
+    fn give<R: DeserializeOwned + 'static>(&mut self, job: &Job, item: usize) -> Result<R, Error> {
         self.under_way -= 1;
         let outcome = job.outcome().expect("only done jobs are given out");
         self.observe(outcome.size(item));
@@ -153,7 +157,7 @@ impl<'a, R> Imap<'a, R> {
     }
 }
 
-impl<R: DeserializeOwned> Iterator for Imap<'_, R> {
+impl<R: DeserializeOwned + 'static> Iterator for Imap<'_, R> {
     type Item = Result<R, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -242,7 +246,7 @@ impl<'a, R> ImapUnordered<'a, R> {
     }
 }
 
-impl<R: DeserializeOwned> Iterator for ImapUnordered<'_, R> {
+impl<R: DeserializeOwned + 'static> Iterator for ImapUnordered<'_, R> {
     type Item = Result<R, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -1,6 +1,8 @@
 //! What users see: thin handles over `sched`, with the documentation.
 
 pub(crate) mod address;
+#[cfg(test)]
+mod board_kills;
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod connection;

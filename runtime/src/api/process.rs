@@ -26,7 +26,7 @@ use crate::guard;
 use crate::os::wait;
 use crate::sched::{
     Crew, Identity, Inputs, Job, Outcome, Plan, Spec, StartMethod, Stdio, Surroundings, What,
-    children,
+    children, forkserver,
 };
 use crate::transport::hello::Role;
 
@@ -42,7 +42,7 @@ pub struct ProcessBuilder<R> {
     decode: Decode<R>,
     name: String,
     daemon: bool,
-    start_method: StartMethod,
+    start_method: Option<StartMethod>,
     surroundings: Surroundings,
 }
 
@@ -106,9 +106,9 @@ impl<R> ProcessBuilder<R> {
         self
     }
 
-    /// How the process is started. Default: [`StartMethod::Spawn`].
+    /// How the process is started. Default: see [`StartMethod`].
     pub fn start_method(mut self, method: StartMethod) -> Self {
-        self.start_method = method;
+        self.start_method = Some(method);
         self
     }
 
@@ -125,7 +125,7 @@ impl<R> ProcessBuilder<R> {
             return Err(Error::usage(format!("no environment variable can be called {name:?}")));
         }
         check_stack_size(self.surroundings.stack_size)?;
-        let StartMethod::Spawn = self.start_method;
+        let method = StartMethod::settle(self.start_method)?;
         let surroundings = self.surroundings.settle();
         let plan = Plan {
             name: self.name,
@@ -136,6 +136,7 @@ impl<R> ProcessBuilder<R> {
             start_limit: start_limit(),
             surroundings: surroundings
                 .map_err(|error| Error::system("can't pass a stream", &error))?,
+            server: (method == StartMethod::ForkServer).then(forkserver::shared),
         };
         let job = Arc::new(Job::new(Arc::new(spec), None));
         let crew = Crew::start(plan)?;
@@ -193,7 +194,7 @@ impl Process<()> {
             decode: |spec, outcome| target::decode(spec, outcome, 0, None),
             name: String::new(),
             daemon: false,
-            start_method: StartMethod::default(),
+            start_method: None,
             surroundings: Surroundings::default(),
         }
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::callable::arguments::Arguments;
 use crate::callable::identity::callee_of;
 use crate::callable::task_fn::TaskFn;
 use crate::error::{Error, Kind};
 use crate::sched::{Bound, Inputs, Outcome, Spec, Task};
-use crate::transport::codec::{self, passing};
+use crate::transport::codec::{self, passing, typed};
 use crate::transport::message::CalleeBytes;
 use crate::worker::dispatch::{Callee, PROCESSION_0_1_TASKS};
 
@@ -60,33 +61,72 @@ impl Target {
             priority: 0,
             bound_once: true,
             first_error_counts: false,
+            typed: false,
+            result_size: None,
+            shared: false,
         }
+    }
+
+    /// A call of a callable whose types are known here.
+    pub(super) fn typed<R: 'static>(self) -> Spec {
+        Spec { typed: true, result_size: typed::fixed_size::<R>(), ..self.plain() }
     }
 }
 
 /// Appends an item's arguments.
 pub(super) fn encode(inputs: &mut Inputs, arguments: &impl Serialize) -> Result<(), Error> {
+    let encode = |inputs: &mut Inputs| inputs.push(|out| codec::encode(arguments, out));
+    inputs.collect(encode).map_err(cant_be_encoded)
+}
+
+/// As [`encode_typed`], where handles are collected already.
+fn encode_one(inputs: &mut Inputs, arguments: &impl Arguments) -> Result<(), Error> {
+    inputs.push(|out| arguments.encode(out)).map_err(cant_be_encoded)
+}
+
+fn cant_be_encoded(error: codec::Error) -> Error {
+    Error::new(Kind::Data(format!("its arguments can't be encoded: {error}")))
+}
+
+/// The highest index is one that no position has.
+const MOST_ITEMS: usize = u32::MAX as usize - 1;
+
+fn too_many() -> Error {
+    Error::usage("one call takes at most 2^32 - 2 items; use several, or `imap`")
+}
+
+/// Appends an item's arguments, where their types are known.
+pub(super) fn encode_typed<A: Arguments>(inputs: &mut Inputs, arguments: &A) -> Result<(), Error> {
+    if A::fixed_size().is_some() && inputs.fixed_size().is_some() {
+        let write = |item: &&A, to: &mut Vec<u8>| item.write(|bytes| to.extend_from_slice(bytes));
+        inputs.extend_fixed(&mut std::iter::once(arguments), usize::MAX, write);
+        return Ok(());
+    }
     inputs.collect(|inputs| encode_one(inputs, arguments))
 }
 
-/// As [`encode`], where handles are collected already.
-fn encode_one(inputs: &mut Inputs, arguments: &impl Serialize) -> Result<(), Error> {
-    inputs
-        .push(|out| codec::encode(arguments, out))
-        .map_err(|error| Error::new(Kind::Data(format!("its arguments can't be encoded: {error}"))))
+/// Items of these arguments, none yet.
+pub(super) fn inputs_for<A: Arguments>() -> Inputs {
+    Inputs::of_size(A::fixed_size())
 }
 
 /// Encodes all items. One that can't be encoded leaves a gap, and its error beside it.
-pub(super) fn encode_all<A: Serialize>(
+pub(super) fn encode_all<A: Arguments>(
     spec: &Spec,
     items: impl IntoIterator<Item = A>,
 ) -> Result<(Inputs, Vec<(u32, Error)>), Error> {
-    let mut inputs = Inputs::default();
+    let mut inputs = inputs_for::<A>();
+    if A::fixed_size().is_some() {
+        let mut items = items.into_iter();
+        let write = |item: &A, to: &mut Vec<u8>| item.write(|bytes| to.extend_from_slice(bytes));
+        inputs.extend_fixed(&mut items, MOST_ITEMS, write);
+        return if items.next().is_none() { Ok((inputs, Vec::new())) } else { Err(too_many()) };
+    }
     let failed = inputs.collect(|inputs| push_all(inputs, spec, items.into_iter()))?;
     Ok((inputs, failed))
 }
 
-fn push_all<A: Serialize>(
+fn push_all<A: Arguments>(
     inputs: &mut Inputs,
     spec: &Spec,
     items: impl Iterator<Item = A>,
@@ -94,10 +134,8 @@ fn push_all<A: Serialize>(
     let mut failed = Vec::new();
     let expected = items.size_hint().0;
     for item in items {
-        let index = u32::try_from(inputs.len()).ok().filter(|index| *index < u32::MAX - 1);
-        let index = index.ok_or_else(|| {
-            Error::usage("one call takes at most 2^32 - 2 items; use several, or `imap`")
-        })?;
+        let index = u32::try_from(inputs.len()).ok().filter(|_| inputs.len() < MOST_ITEMS);
+        let index = index.ok_or_else(too_many)?;
         if let Err(error) = encode_one(inputs, &item) {
             failed.push((index, error.of_task(&spec.task).at_index(Some(index as usize))));
             inputs.push_gap();
@@ -110,15 +148,43 @@ fn push_all<A: Serialize>(
 }
 
 /// The decoded result of an item.
-pub(super) fn decode<R: DeserializeOwned>(
+pub(super) fn decode<R: DeserializeOwned + 'static>(
     spec: &Spec,
     outcome: &Outcome,
     item: usize,
     index: Option<usize>,
 ) -> Result<R, Error> {
     let bytes = outcome.get(item)?;
-    passing::receiving(|| codec::decode(&bytes)).map_err(|error| {
-        let text = format!("its result can't be decoded: {error}");
-        Error::new(Kind::Data(text)).of_task(&spec.task).at_index(index)
-    })
+    let decoded = match spec.typed {
+        true => passing::receiving(|| typed::decode(&bytes)),
+        false => passing::receiving(|| codec::decode(&bytes)),
+    };
+    decoded.map_err(|error| cant_be_decoded(spec, &error, index))
+}
+
+fn cant_be_decoded(spec: &Spec, error: &codec::Error, index: Option<usize>) -> Error {
+    let text = format!("its result can't be decoded: {error}");
+    Error::new(Kind::Data(text)).of_task(&spec.task).at_index(index)
+}
+
+/// All decoded results, or the error of the first item that has one.
+pub(super) fn decode_all<R: DeserializeOwned + 'static>(
+    spec: &Spec,
+    outcome: &Outcome,
+) -> Result<Vec<R>, Error> {
+    // Collecting into a `Result` would not know the length.
+    let mut results = Vec::with_capacity(outcome.items());
+    if let (Some((bytes, size)), Some(true)) =
+        (outcome.all(), typed::fixed_size::<R>().map(|size| size > 0))
+    {
+        for (item, bytes) in bytes.chunks_exact(size).enumerate() {
+            let decoded = typed::decode(bytes);
+            results.push(decoded.map_err(|error| cant_be_decoded(spec, &error, Some(item)))?);
+        }
+        return Ok(results);
+    }
+    for item in 0..outcome.items() {
+        results.push(decode(spec, outcome, item, Some(item))?);
+    }
+    Ok(results)
 }

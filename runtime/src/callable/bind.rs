@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::arguments::Arguments;
 use super::stateless;
 use super::task_fn::TaskFn;
 use crate::transport::codec::{self, passing};
@@ -99,7 +100,7 @@ where
 )]
 pub trait Split<First> {
     /// The arguments after the first ones.
-    type Rest: Serialize + DeserializeOwned + 'static;
+    type Rest: Arguments;
 
     /// Puts both parts together again.
     fn join(first: First, rest: Self::Rest) -> Self;

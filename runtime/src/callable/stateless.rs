@@ -9,13 +9,14 @@
 use std::any::{TypeId, type_name};
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+use super::arguments::Arguments;
 use super::task_fn::TaskFn;
 use crate::os::conjure::conjure;
 use crate::shm::heap::Object;
-use crate::transport::codec::{self, passing};
-use crate::worker::dispatch::{Descriptor, Run, RunError, Witness};
+use crate::transport::codec::{self, passing, typed};
+use crate::worker::dispatch::{Descriptor, Run, RunError, Sizes, Witness};
+use crate::worker::shift::Shift;
 
 /// Refuses a callable that has a value at run time: see [`TaskFn::CHECK`].
 pub(crate) const fn check<F>() {
@@ -46,21 +47,58 @@ pub(crate) fn restore<F: Copy>(_witness: &Witness) -> F {
 }
 
 fn prepare<M, F: TaskFn<M>>(bound: &[u8], witness: Witness) -> Result<Box<dyn Run>, codec::Error> {
-    Ok(Box::new(Ready { callable: F::restore(bound, &witness)?, call: F::run_here }))
+    let callable = F::restore(bound, &witness)?;
+    Ok(Box::new(Ready { callable, call: F::run_here, run_shift: run_shift::<M, F> }))
 }
 
-/// A callable in a worker, with its types forgotten behind `dyn Run`. How it is called is a
-/// pointer, because the type must not name the marker, which may be anything.
+/// A callable in a worker, with its types forgotten behind `dyn Run`. How it is called are
+/// pointers, because the type must not name the marker, which may be anything.
 struct Ready<F, A, R> {
     callable: F,
     call: fn(&F, A) -> R,
+    run_shift: fn(&F, &mut Shift<'_>) -> Result<(), codec::Error>,
 }
 
-impl<F, A: DeserializeOwned, R: Serialize> Run for Ready<F, A, R> {
-    fn run(&self, args: &[u8], result: &mut Vec<u8>) -> Result<Vec<Object>, RunError> {
-        let args = passing::receiving(|| codec::decode(args)).map_err(RunError::Args)?;
-        let output = (self.call)(&self.callable, args);
-        let (encoded, handles) = passing::collecting(|| codec::encode(&output, result));
+impl<F, A: Arguments, R: Serialize + 'static> Run for Ready<F, A, R> {
+    fn run(&self, args: &[u8], typed: bool, result: &mut Vec<u8>) -> Result<Vec<Object>, RunError> {
+        let args = match A::fixed_size() {
+            Some(_) if typed => A::decode(args),
+            _ if typed => passing::receiving(|| A::decode(args)),
+            _ => passing::receiving(|| codec::decode(args)),
+        };
+        let output = (self.call)(&self.callable, args.map_err(RunError::Args)?);
+        let (encoded, handles) = match typed::fixed_size::<R>() {
+            Some(_) if typed => (typed::encode(&output, result), Vec::new()),
+            _ if typed => passing::collecting(|| typed::encode(&output, result)),
+            _ => passing::collecting(|| codec::encode(&output, result)),
+        };
         encoded.map(|()| handles).map_err(RunError::Result)
     }
+
+    fn sizes(&self) -> Sizes {
+        Sizes { args: A::fixed_size(), result: typed::fixed_size::<R>() }
+    }
+
+    fn run_shift(&self, shift: &mut Shift<'_>) -> Result<(), codec::Error> {
+        (self.run_shift)(&self.callable, shift)
+    }
+}
+
+/// The loop over tiny items: nothing in it is a call but that of the callable, which is inlined, too.
+fn run_shift<M, F: TaskFn<M>>(callable: &F, shift: &mut Shift<'_>) -> Result<(), codec::Error> {
+    let result = typed::fixed_size::<F::Output>();
+    let sizes = Sizes { args: F::Args::fixed_size(), result };
+    let (Some(size), Some(slot)) = (sizes.args, sizes.slot()) else {
+        unreachable!("a shift is only run where both sizes are fixed");
+    };
+    while shift.begin() {
+        let args = F::Args::decode(shift.input(size))?;
+        let output = callable.run_here(args);
+        match typed::raw(&output) {
+            Some(result) if slot == result.len() => shift.done(result),
+            // Even a result without bytes is counted.
+            _ => shift.done(&[0]),
+        }
+    }
+    Ok(())
 }

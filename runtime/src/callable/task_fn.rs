@@ -5,6 +5,7 @@ use std::future::Future;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::arguments::Arguments;
 use super::asynchronous::{Async, block_on};
 use super::stateless;
 use crate::transport::codec;
@@ -51,7 +52,7 @@ use crate::worker::dispatch::{Descriptor, Witness};
 )]
 pub trait TaskFn<Marker>: Sized + Send + 'static {
     /// All arguments, as a tuple: `(u64,)` for one.
-    type Args: Serialize + DeserializeOwned + 'static;
+    type Args: Arguments;
 
     /// The result.
     type Output: Serialize + DeserializeOwned + 'static;

@@ -11,18 +11,20 @@
 //! An invitation is an environment variable that names an inherited Unix socket in which a hello with
 //! the same nonce waits. Anything less is ignored. Only this file moves the state.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
+use crate::os::memory::Shared;
 use crate::os::module::Module;
 use crate::os::{environment, exit, hook, socket};
-use crate::transport::WorkerOutput;
+use crate::shm::page::Page;
 use crate::transport::frame::{Header, Kind};
 use crate::transport::hello::{self, Nonce};
-use crate::transport::socket::worker_ends;
+use crate::transport::worker_ends;
 use crate::worker::{self, dispatch};
 
 enum State {
@@ -134,7 +136,7 @@ fn accept(value: String) -> Option<OwnedFd> {
 fn take_over(socket: OwnedFd) -> ! {
     let hello = socket::close_on_exec(socket.as_fd()).and_then(|()| hello::receive(socket.as_fd()));
     match hello {
-        Ok((hello, page, heap)) => worker::run(socket, hello, page, heap),
+        Ok((hello, fds)) => worker::run(socket, hello, fds),
         Err(error) => {
             eprintln!("procession: this worker got no hello: {error}");
             process::exit(1)
@@ -148,10 +150,16 @@ fn refuse(socket: &OwnedFd) -> ! {
         "the worker ran `main` instead of taking tasks, because the program has no guard: {REMEDY}"
     );
     eprintln!("procession: {text}");
-    if let Ok(socket) = socket.try_clone() {
-        let (_, mut output) = worker_ends(Arc::new(UnixStream::from(socket)));
-        let header = Header::new(Kind::Refused, 0, text.len()).to_bytes();
-        let _ = output.send([&header, text.as_bytes()]);
-    }
+    let _ = tell_the_parent(socket, &text);
     process::exit(1)
+}
+
+fn tell_the_parent(socket: &OwnedFd, text: &str) -> io::Result<()> {
+    let (hello, fds) = hello::receive(socket.as_fd())?;
+    let page = Arc::new(Shared::<Page>::open(fds.page.as_fd())?);
+    let socket = Arc::new(UnixStream::from(socket.try_clone()?));
+    let (_, mut output) = worker_ends(hello.with_rings, socket, page, fds.page.as_fd())?;
+    let header = Header::new(Kind::Refused, 0, text.len()).to_bytes();
+    output.write([&header, text.as_bytes()])?;
+    output.flush()
 }

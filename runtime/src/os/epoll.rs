@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::time::Duration;
 
 use nix::sys::epoll::{self, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -17,13 +19,29 @@ pub(crate) enum Interest {
     Never,
 }
 
-/// A set of watched descriptors.
+/// A set of watched descriptors, and a bell.
+///
+/// A word says how it stands with the bell, so that ringing costs a system call only while somebody
+/// waits:
+///
+/// ```text
+/// IDLE --wait--> WAITED --(it returns)--> IDLE
+///   |               |
+///   +-----ring------+----> RUNG --wait, at its beginning or end--> IDLE
+/// ```
+///
+/// At most one thread waits at a time.
 pub(crate) struct Epoll {
     set: epoll::Epoll,
     bell: EventFd,
+    word: AtomicU32,
 }
 
 const BELL: u64 = u64::MAX;
+
+const IDLE: u32 = 0;
+const WAITED: u32 = 1;
+const RUNG: u32 = 2;
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Self> {
@@ -31,7 +49,7 @@ impl Epoll {
         let bell =
             EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         set.add(&bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
-        Ok(Self { set, bell })
+        Ok(Self { set, bell, word: AtomicU32::new(IDLE) })
     }
 
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
@@ -53,14 +71,25 @@ impl Epoll {
 
     /// Ends the wait of whoever waits now, or the next one.
     pub(crate) fn ring(&self) {
-        // A full counter is a bell that rings already.
-        let _ = self.bell.write(1);
+        if self.word.swap(RUNG, AcqRel) == WAITED {
+            // A full counter is a bell that rings already.
+            let _ = self.bell.write(1);
+        }
+    }
+
+    /// Whether the bell has rung since the last wait. Who asks waits afterwards in any case.
+    pub(crate) fn is_rung(&self) -> bool {
+        self.word.load(Relaxed) == RUNG
     }
 
     /// Waits and gives the tokens of all descriptors that are ready. An interrupted wait and a rung bell give an empty list.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<u64>> {
         let mut events = [EpollEvent::empty(); 64];
-        let count = match self.set.wait(&mut events, super::wait::poll_timeout(timeout)) {
+        let is_rung = self.word.swap(WAITED, AcqRel) == RUNG;
+        let timeout = if is_rung { Some(Duration::ZERO) } else { timeout };
+        let waited = self.set.wait(&mut events, super::wait::poll_timeout(timeout));
+        self.word.store(IDLE, Release);
+        let count = match waited {
             Ok(count) => count,
             Err(nix::Error::EINTR) => 0,
             Err(error) => return Err(error.into()),

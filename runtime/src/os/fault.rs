@@ -87,8 +87,9 @@ pub(crate) fn main_stack_size() -> usize {
 fn watch(overflow: Range<usize>) -> io::Result<()> {
     OVERFLOW[0].store(overflow.start, Ordering::Relaxed);
     OVERFLOW[1].store(overflow.end, Ordering::Relaxed);
-    // Never freed: the thread ends with the process.
-    let memory: &'static mut [u8] = Vec::leak(vec![0; SIGNAL_STACK]);
+    // Never freed: the thread ends with the process. Nothing is written to it, since each page that is touched
+    // takes part in the time of every start.
+    let memory = Box::leak(Box::<[u8]>::new_uninit_slice(SIGNAL_STACK));
     let stack =
         libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
     // SAFETY: `stack` describes memory that is ours for ever; the old one isn't asked for.

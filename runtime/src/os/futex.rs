@@ -31,6 +31,14 @@ pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
     u32::try_from(woken).unwrap_or(0)
 }
 
+/// Whether this process may use futexes at all: a filter of system calls can forbid it.
+pub(crate) fn works() -> bool {
+    let word = AtomicU32::new(0);
+    // SAFETY: as in `wake`; nobody sleeps on this word.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
+    woken == 0
+}
+
 /// One word to sleep on with others, and what it holds while there is nothing to wake for.
 #[repr(C)]
 struct Waiter {

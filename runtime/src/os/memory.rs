@@ -13,6 +13,7 @@ use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
+use nix::unistd::ftruncate;
 
 /// A type that may lie in memory which another process changes at will.
 ///
@@ -39,9 +40,30 @@ impl<T: Shareable> Shared<T> {
         let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         let size = i64::try_from(Self::SIZE.get()).expect("shared types are small");
         fallocate(&fd, FallocateFlags::empty(), 0, size)?;
-        // Nobody can shorten it, which would make a look at it fatal.
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+        seal(&fd)?;
+        Ok((Self::map(fd.as_fd())?, fd))
+    }
+
+    /// New zeroed memory in a file of `length` bytes, of which nothing but the first `reserved` takes
+    /// memory before it is touched, or reserved by whoever maps it.
+    ///
+    /// # Errors
+    /// The system refuses, or the limit on the size of files (`ulimit -f`) is lower.
+    pub(crate) fn create_in(
+        name: &std::ffi::CStr,
+        reserved: usize,
+        length: usize,
+    ) -> io::Result<(Self, OwnedFd)> {
+        assert!(reserved <= length && Self::SIZE.get() <= length, "it is long enough");
+        if !super::region::may_write_up_to(length as u64) {
+            // The kernel would end the process.
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let size = |size| i64::try_from(size).expect("shared types are small");
+        ftruncate(&fd, size(length))?;
+        fallocate(&fd, FallocateFlags::empty(), 0, size(reserved))?;
+        seal(&fd)?;
         Ok((Self::map(fd.as_fd())?, fd))
     }
 
@@ -81,6 +103,13 @@ impl<T: Shareable> Drop for Shared<T> {
     }
 }
 
+/// Nobody can shorten the file any more, which would make a look at it fatal.
+fn seal(fd: &OwnedFd) -> io::Result<()> {
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(fd, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(())
+}
+
 /// The same memory as another type; none if it is too short or not aligned.
 pub(crate) fn view<T: Shareable>(words: &[AtomicU64]) -> Option<&T> {
     let at = NonNull::from(words).cast::<T>();
@@ -98,16 +127,34 @@ const PIECE: usize = 1024;
 
 /// Copies `from` to the front of `to`, as fast as plain memory. Only the side that owns these bytes
 /// by the protocol of the memory may call it.
-#[inline]
+#[inline(always)]
 pub(crate) fn copy_in(to: &[AtomicU8], from: &[u8]) {
     assert!(from.len() <= to.len(), "the copy fits");
+    // Where the length is known to be short, nothing is left of the loop.
+    if from.len() <= PIECE {
+        return copy_piece(to, from);
+    }
     for (to, from) in to.chunks(PIECE).zip(from.chunks(PIECE)) {
-        let target = to.as_ptr().cast_mut().cast::<u8>();
-        // SAFETY: by the assertion each piece of `to` is as long as that of `from`, or longer; atomics may
-        // be written through a shared reference. No other thread of this process touches the bytes (the
-        // caller owns them), and what another process reads meanwhile is discarded there by its check of
-        // the published length.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), target, from.len()) };
+        copy_piece(to, from);
+    }
+}
+
+#[inline(always)]
+fn copy_piece(to: &[AtomicU8], from: &[u8]) {
+    let to = &to[..from.len()];
+    let target = to.as_ptr().cast_mut().cast::<u8>();
+    // SAFETY: `to` is as long as `from`, being cut so; atomics may be written through a shared reference.
+    // No other thread of this process touches the bytes (the caller of `copy_in` owns them), and what
+    // another process reads meanwhile is discarded there by its check of the published length.
+    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), target, from.len()) };
+}
+
+/// Appends bytes, as `extend_from_slice`, which is slow for long ones that lie unluckily: see [`PIECE`].
+#[inline]
+pub(crate) fn append(from: &[u8], to: &mut Vec<u8>) {
+    to.reserve(from.len());
+    for from in from.chunks(PIECE) {
+        to.extend_from_slice(from);
     }
 }
 

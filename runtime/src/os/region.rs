@@ -155,7 +155,7 @@ impl AsFd for SparseFile {
 }
 
 /// Whether the limit on the size of files lets this process write so far.
-fn may_write_up_to(end: u64) -> bool {
+pub(super) fn may_write_up_to(end: u64) -> bool {
     getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(limit, _)| end <= limit)
 }
 

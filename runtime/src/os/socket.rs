@@ -12,8 +12,8 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrLike,
-    SockaddrStorage, UnixAddr, connect, getsockname, getsockopt, recv, recvmsg, sendmsg,
-    setsockopt, socket, sockopt,
+    SockaddrStorage, UnixAddr, connect, getsockname, getsockopt, recv, recvmsg, send as send_bytes,
+    sendmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use nix::unistd::geteuid;
@@ -40,27 +40,40 @@ pub(crate) fn above_child_socket(fd: OwnedFd) -> io::Result<OwnedFd> {
 
 /// Sends as much of `parts` as the socket takes, with `fds` beside the first byte.
 pub(crate) fn send(
-    socket: &UnixStream,
+    socket: impl AsFd,
     parts: &[IoSlice<'_>],
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
     let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     let control = if fds.is_empty() { &[][..] } else { &rights[..] };
+    let number = socket.as_fd().as_raw_fd();
     loop {
-        match sendmsg::<()>(socket.as_raw_fd(), parts, control, MsgFlags::MSG_NOSIGNAL, None) {
+        match sendmsg::<()>(number, parts, control, MsgFlags::MSG_NOSIGNAL, None) {
             Err(Errno::EINTR) => {}
             result => return Ok(result?),
         }
     }
 }
 
-/// Receives bytes and at most `limit` descriptors, which are close-on-exec from birth.
+/// Sends one byte, without waiting. A full socket is no error: whoever reads it will wake up anyway.
+pub(crate) fn kick(socket: &UnixStream) -> io::Result<()> {
+    loop {
+        match send_bytes(socket.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+        {
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EAGAIN) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Receives bytes and at most eight descriptors, which are close-on-exec from birth.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut control = cmsg_space!([RawFd; 4]);
+    let mut control = cmsg_space!([RawFd; 8]);
     let mut parts = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = loop {

@@ -65,6 +65,14 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Ended> {
     Ok(Ended::With(ExitStatus::from_raw(raw)))
 }
 
+/// Whether the process is a child of this one that hasn't been reaped.
+pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    let id = pidfd.as_raw_fd() as libc::id_t;
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the call fills no memory when it is given none.
+    unsafe { libc::waitid(libc::P_PIDFD, id, std::ptr::null_mut(), options) == 0 }
+}
+
 /// Whether the process has ended.
 pub(crate) fn ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(!ready(&[pidfd], Some(Duration::ZERO))?.is_empty())

@@ -2,8 +2,8 @@
 //! due, costs the worker its life and its item, and nothing else.
 
 use super::core::Core;
-use super::job::Answer;
 use super::ledger::Run;
+use super::outcome::Answer;
 use super::queue::JobKey;
 use super::staff::{LEAVE_LIMIT, Phase};
 use super::turnover::PIDFD;
@@ -24,7 +24,7 @@ enum Next {
 }
 
 impl Core {
-    /// Takes in what the workers have sent.
+    /// Takes in what the workers have sent: those whose descriptors are ready, and those whose rings show it.
     pub(super) fn handle(&mut self, ready: &[u64], epoll: &Epoll) {
         for token in ready {
             if token & PIDFD == 0 {
@@ -33,7 +33,14 @@ impl Core {
                 self.bury(token & !PIDFD, epoll);
             }
         }
-        if !ready.is_empty() {
+        let mut is_new = !ready.is_empty();
+        for (id, watch) in self.watches.clone().iter() {
+            if watch.has_news() {
+                self.read(*id, epoll);
+                is_new = true;
+            }
+        }
+        if is_new {
             self.feed(epoll);
         }
     }
@@ -44,6 +51,12 @@ impl Core {
         let received = worker.end.receive();
         self.take_in(id);
         let is_process = self.plan.role != Role::Pool;
+        let worker = self.workers.get_mut(&id).expect("only its burial removes it");
+        if is_process && matches!(received, Ok(Received::End)) {
+            // It doesn't send what has room in the page.
+            worker.end.look();
+            self.take_in(id);
+        }
         let worker = self.workers.get_mut(&id).expect("only its burial removes it");
         if is_process && worker.has_answered {
             // That was all; its end comes next, and the end of the stream is no news.
@@ -60,6 +73,7 @@ impl Core {
             worker.open = false;
             worker.gone_by = Some(clock::nanos().saturating_add(LEAVE_LIMIT));
             let _ = epoll.remove(worker.end.as_fd());
+            self.watch_anew();
         }
     }
 
@@ -69,6 +83,11 @@ impl Core {
             match self.take_values(id) {
                 Next::Nothing => return,
                 Next::Settled(key) => self.end_job(key, None),
+                Next::Other(header, body) if header.kind == Kind::Values => {
+                    if let Err(what) = self.take_runs(id, &body, None) {
+                        return self.distrust(id, what);
+                    }
+                }
                 Next::Other(header, body) => {
                     if let Err(what) = self.hear(id, header, &body) {
                         return self.distrust(id, what);
@@ -156,7 +175,7 @@ impl Core {
     pub(super) fn hear(&mut self, id: u64, header: Header, body: &[u8]) -> Result<(), String> {
         let worker = self.workers.get_mut(&id).expect("the caller has just had it");
         let text = || String::from_utf8_lossy(body).into_owned();
-        let failure = match header.kind {
+        let kind = match header.kind {
             Kind::Ready => {
                 let initializes = self.plan.initializer.is_some();
                 if !matches!(worker.phase, Phase::Starting { .. }) {
@@ -164,6 +183,7 @@ impl Core {
                 }
                 worker.phase = if initializes { Phase::Initializing } else { Phase::Ready };
                 worker.was_ready = !initializes;
+                self.news.is_ready = true;
                 if !initializes {
                     self.early_deaths = 0;
                     self.has_worked = true;
@@ -203,28 +223,28 @@ impl Core {
                 }
                 return Ok(());
             }
-            Kind::Panicked => {
-                let info: PanicInfo = codec::decode(body).map_err(|_| "a garbled panic")?;
-                Cause::Panic(info)
+            Kind::Left => return self.left(id, header.number, body),
+            Kind::More => {
+                self.call_more(body);
+                return Ok(());
             }
-            Kind::Parcel => match opened(body)? {
-                Ok(parcel) => return self.take_parcel(id, header.number, parcel),
-                Err(error) => Cause::Data(format!("the handles in its result are lost: {error}")),
-            },
-            Kind::BadArguments => {
-                Cause::Data(format!("its arguments can't be decoded: {}", text()))
-            }
-            Kind::BadResult => Cause::Data(format!("its result can't be encoded: {}", text())),
-            kind => return Err(format!("a frame {kind:?}, which only parents send")),
+            Kind::Apart => return self.hear_apart(id, header.number, body),
+            kind => kind,
         };
+        let answer = verdict(kind, body)?;
         let (key, item) = self.answered(id, header.number)?;
         let worker = self.workers.get_mut(&id).expect("it is still there");
         let pid = worker.pid;
+        if matches!(answer, Ok(Answer::Parcel(_))) {
+            self.barren_deaths = 0;
+        }
         if let Some(work) = self.jobs.get(key) {
             worker.latest = Some(work.job.spec.callee);
-            let error = Error::new(failure).of_task(&work.job.spec.task);
-            let error = error.at_index(work.index(item)).by_worker(pid);
-            self.settle(key, item, Answer::Failed(error));
+            let answer = answer.unwrap_or_else(|cause| {
+                let error = Error::new(cause).of_task(&work.job.spec.task);
+                Answer::Failed(error.at_index(work.index(item)).by_worker(pid))
+            });
+            self.settle(key, item, answer);
         }
         Ok(())
     }
@@ -237,14 +257,6 @@ impl Core {
         answered.ok_or_else(|| format!("a result for item {number}"))
     }
 
-    /// Notes a result with handles, which are held until nobody can ask for it any more.
-    fn take_parcel(&mut self, id: u64, number: u32, parcel: Object) -> Result<(), String> {
-        let (key, item) = self.answered(id, number)?;
-        self.barren_deaths = 0;
-        self.settle(key, item, Answer::Parcel(parcel));
-        Ok(())
-    }
-
     /// A worker that doesn't speak the protocol is killed; its death does the rest.
     pub(super) fn distrust(&mut self, id: u64, what: String) {
         if let Some(worker) = self.workers.get_mut(&id) {
@@ -252,6 +264,28 @@ impl Core {
             worker.kill(Some(error));
         }
     }
+}
+
+/// What a frame says of an item, unless it is a plain value: a result with handles, or why it has none.
+///
+/// # Errors
+/// It is a frame that no worker sends, or half of one.
+pub(super) fn verdict(kind: Kind, body: &[u8]) -> Result<Result<Answer<'static>, Cause>, String> {
+    let text = || String::from_utf8_lossy(body).into_owned();
+    Ok(match kind {
+        Kind::Parcel => opened(body)?
+            .map(Answer::Parcel)
+            .map_err(|error| Cause::Data(format!("the handles in its result are lost: {error}"))),
+        Kind::Panicked => {
+            let info: PanicInfo = codec::decode(body).map_err(|_| "a garbled panic")?;
+            Err(Cause::Panic(info))
+        }
+        Kind::BadArguments => {
+            Err(Cause::Data(format!("its arguments can't be decoded: {}", text())))
+        }
+        Kind::BadResult => Err(Cause::Data(format!("its result can't be encoded: {}", text()))),
+        kind => return Err(format!("a frame {kind:?}, which only parents send")),
+    })
 }
 
 /// The parcel that a frame names; an inner error if it is gone.

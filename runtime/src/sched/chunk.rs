@@ -30,6 +30,11 @@ impl Pace {
         self.mean = if self.mean == 0 { sample } else { (self.mean / 4) * 3 + sample / 4 }.max(1);
     }
 
+    /// The mean time of an item in nanoseconds; 0 while nothing is known.
+    pub(super) fn mean(self) -> u64 {
+        self.mean
+    }
+
     /// The expected time of some items, for comparing workers. Unknown counts as more than half a
     /// chunk, so that a worker gets two such items and no more.
     pub(super) fn cost(self, items: usize) -> u64 {

@@ -22,14 +22,22 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::arena::Arena;
+use super::boards::Posting;
 use super::chunk::Pace;
 use super::crew::Identity;
-use super::job::{Answer, Bound, Job, Work};
+use super::job::{Bound, Job, Work};
 use super::ledger::Run;
+use super::outcome::Answer;
+use super::parts::Part;
 use super::queue::{JobKey, Jobs};
+use super::spin::Watches;
 use super::staff::{Plan, Worker};
 use crate::error::{Error, Kind as Cause};
 use crate::os::epoll::Epoll;
+use crate::os::memory::Shared;
+use crate::shm::page::Page;
+use crate::transport::hello::Role;
 use crate::transport::message::{CalleeBytes, Inputs};
 
 pub(super) enum State {
@@ -46,22 +54,48 @@ pub(super) struct News {
     pub(super) done: Vec<Arc<Job>>,
     /// What these had to work on.
     pub(super) inputs: Vec<Inputs>,
+    /// Memory that is not in use any more.
+    pub(super) arenas: Vec<Arena>,
     /// Workers that were started, for the supervisor to watch.
-    pub(super) started: Vec<(u64, u32, Arc<OwnedFd>)>,
+    pub(super) started: Vec<Newcomer>,
+    /// Processes that were reaped here, whose part in shared memory is to be taken back.
+    pub(super) reaped: Vec<u32>,
+    /// Whether a worker has become ready, whose end will be told early from now on.
+    pub(super) is_ready: bool,
     /// Whether it was the one worker of a process that has gone.
     pub(super) is_over: bool,
     /// Whether a worker has gone or the pool has changed its state.
     pub(super) staff_changed: bool,
 }
 
+/// A process that the supervisor is to watch.
+pub(super) struct Newcomer {
+    pub(super) worker: u64,
+    pub(super) pid: u32,
+    pub(super) pidfd: Arc<OwnedFd>,
+    /// Where its end is seen early: a pool's alone.
+    pub(super) page: Option<Arc<Shared<Page>>>,
+}
+
 pub(super) struct Core {
     pub(super) plan: Plan,
     pub(super) state: State,
     pub(super) workers: BTreeMap<u64, Worker>,
+    /// What of them can be looked at without the lock.
+    pub(super) watches: Watches,
+    /// What is left of workers that were buried early: processes that are still ending, by their pidfds.
+    pub(super) corpses: BTreeMap<u64, Arc<OwnedFd>>,
     pub(super) news: News,
     pub(super) jobs: Jobs,
     pub(super) paces: HashMap<CalleeBytes, Pace>,
     pub(super) next_worker: u64,
+    /// Work that workers claim for themselves, by number.
+    pub(super) boards: BTreeMap<u64, Posting>,
+    pub(super) next_board: u64,
+    /// Boards that a worker which has just died took part in.
+    pub(super) to_leave: Vec<u64>,
+    /// When to look whether somebody is stuck while others have nothing to do.
+    pub(super) level_at: Option<u64>,
     /// How many open jobs call somebody back.
     pub(super) urgent_jobs: usize,
     pub(super) early_deaths: u32,
@@ -84,10 +118,16 @@ impl Core {
             plan,
             state: State::Open,
             workers: BTreeMap::new(),
+            watches: Watches::default(),
+            corpses: BTreeMap::new(),
             news: News::default(),
             jobs: Jobs::default(),
             paces: HashMap::new(),
             next_worker: 0,
+            boards: BTreeMap::new(),
+            next_board: 1,
+            to_leave: Vec::new(),
+            level_at: None,
             urgent_jobs: 0,
             early_deaths: 0,
             has_worked: false,
@@ -105,6 +145,7 @@ impl Core {
         job: Arc<Job>,
         inputs: Inputs,
         failed: Vec<(u32, Error)>,
+        arena: Option<Arena>,
         epoll: &Epoll,
     ) {
         let refusal = match &self.state {
@@ -115,11 +156,16 @@ impl Core {
         let task = job.spec.task.clone();
         let work = Work::new(job, inputs, failed);
         if refusal.is_some() || work.is_settled() {
+            self.news.arenas.extend(arena);
             return self.conclude(work, refusal.map(|why| why.of_task(&task)));
         }
         let job = Arc::clone(&work.job);
         self.urgent_jobs += usize::from(job.is_urgent());
-        job.set_key(self.jobs.insert(work));
+        let key = self.jobs.insert(work);
+        job.set_key(key);
+        if let Some(arena) = arena {
+            self.post(key, arena);
+        }
         self.feed(epoll);
     }
 
@@ -136,22 +182,35 @@ impl Core {
         true
     }
 
-    /// Whether no worker is left, and none will come for work that is left.
+    /// Whether no process is left, and none will come for work that is left.
     pub(super) fn is_deserted(&self) -> bool {
         let is_over = matches!(self.state, State::Over(_)) || self.jobs.open() == 0;
-        self.workers.is_empty() && (is_over || self.restart_at.is_none())
+        self.workers.is_empty() && self.corpses.is_empty() && (is_over || self.restart_at.is_none())
     }
 
-    /// Whether a worker may send something.
+    /// Whether a worker may send something, or its end is seen here.
     pub(super) fn expects_something(&self) -> bool {
+        let is_pool = self.plan.role == Role::Pool;
+        let is_limited = self.plan.max_tasks.is_some();
         self.workers.values().any(|worker| {
-            worker.open && (worker.ledger.items() > 0 || worker.blocked || !worker.is_at_work())
+            let is_over =
+                |part: &Part| self.boards.get(&part.board).is_none_or(|posting| posting.is_over());
+            // That it leaves a board which is done is no news, unless it may run no more then.
+            let claims = is_limited || !worker.parts.iter().all(is_over);
+            let owes = worker.ledger.items() > 0 || !worker.parts.is_empty() && claims;
+            !is_pool || worker.open && (owes || worker.blocked || !worker.is_at_work())
         })
+    }
+
+    /// How many workers have something to do.
+    pub(super) fn at_work(&self) -> usize {
+        self.workers.values().filter(|worker| !worker.has_nothing()).count()
     }
 
     /// Whether what arrives has to be seen at once: workers run dry, or somebody is to be called back.
     pub(super) fn is_urgent(&mut self) -> bool {
-        self.urgent_jobs > 0
+        self.plan.role != Role::Pool
+            || self.urgent_jobs > 0
             || self.jobs.first().is_some()
             || self.workers.values().any(|worker| worker.blocked)
     }
@@ -159,6 +218,9 @@ impl Core {
     pub(super) fn end_job(&mut self, key: JobKey, rest: Option<Error>) {
         if let Some(work) = self.jobs.remove(key) {
             self.urgent_jobs -= usize::from(work.job.is_urgent());
+            if work.posted.is_some() {
+                self.board_is_done(key, rest.is_none() && work.is_whole());
+            }
             if let Some(bound) = work.job.spec.bound.as_ref().filter(|_| work.job.spec.bound_once) {
                 self.workers.values_mut().for_each(|worker| worker.forget(bound.number));
             }
@@ -193,6 +255,7 @@ impl Core {
 
     /// Takes back the items of a job from an index on, from all workers that hold some.
     pub(super) fn recall(&mut self, key: JobKey, from: u32) {
+        self.close_board(key);
         let ids: Vec<u64> = self.workers.keys().copied().collect();
         for id in ids {
             let worker = self.workers.get_mut(&id).expect("the key is from the map");
@@ -225,6 +288,7 @@ impl Core {
             self.end_job(key, Some(why.clone().of_task(&task)));
         }
         self.workers.values_mut().for_each(|worker| worker.kill(None));
+        self.end_server();
     }
 
     pub(super) fn close(&mut self, epoll: &Epoll) {

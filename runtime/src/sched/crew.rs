@@ -14,15 +14,19 @@
 //! for whatever reason, does the same, so the lead is never lost. Whoever completes something that the
 //! leader may wait for, or brings a deadline nearer, rings the bell.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use super::arena::{Arena, Arenas};
 use super::children;
 use super::core::{Core, News, State};
 use super::job::{Bound, Group, Inputs, Job};
+use super::obituary;
+use super::spin::Watches;
 use super::staff::Plan;
 use super::supervisor::{self, Supervisor};
 use super::turnover::cant_start;
@@ -39,6 +43,9 @@ const GATHER: u64 = 1_000_000;
 pub(crate) struct Crew {
     inner: Mutex<Inner>,
     epoll: Epoll,
+    arenas: Arenas,
+    /// Whether workers may claim items for themselves.
+    shares_work: bool,
     supervisor: &'static Supervisor,
     token: OnceLock<u64>,
 }
@@ -122,8 +129,14 @@ impl Crew {
             busy: false,
             tick: None,
         };
-        let crew =
-            Arc::new(Self { inner: Mutex::new(inner), epoll, supervisor, token: OnceLock::new() });
+        let crew = Arc::new(Self {
+            inner: Mutex::new(inner),
+            epoll,
+            arenas: Arenas::default(),
+            shares_work: is_pool,
+            supervisor,
+            token: OnceLock::new(),
+        });
         let token = supervisor.add(&crew)?;
         let _ = crew.token.set(token);
 
@@ -134,6 +147,12 @@ impl Crew {
         let mut result = Ok(());
         for _ in 0..workers {
             result = inner.core.start_one(&crew.epoll);
+            if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                // Its fork server has just been killed: the rest is hired when the next one serves.
+                inner.core.restart_at = Some(clock::nanos());
+                result = Ok(());
+                break;
+            }
             if let Err(error) = &result {
                 inner.core.end(cant_start(error));
                 break;
@@ -201,6 +220,9 @@ impl Crew {
         if inner.core.expects_something() && !inner.attended {
             if inner.busy && !inner.core.is_urgent() {
                 next = Some(next.map_or(now + GATHER, |next| next.min(now + GATHER)));
+            } else if inner.core.watches.arm() {
+                // There is something already.
+                next = Some(now);
             } else {
                 self.supervisor.attend_to(self, token);
                 inner.attended = true;
@@ -215,12 +237,17 @@ impl Crew {
 
     /// What may only be done without the lock.
     fn after(self: &Arc<Self>, news: News) {
-        for (worker, pid, pidfd) in news.started {
-            self.supervisor.watch(self, worker, pid, pidfd);
+        for newcomer in news.started {
+            self.supervisor.watch(self, newcomer);
+        }
+        news.reaped.into_iter().for_each(|pid| self.supervisor.child_ended(pid));
+        if news.is_ready {
+            obituary::look();
         }
         if news.is_over {
             children::remove(self);
         }
+        news.arenas.into_iter().for_each(|arena| self.arenas.give_back(arena));
         for waker in news.wakers {
             // The user's code: its panic must not take the lead or the supervisor with it.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
@@ -265,15 +292,17 @@ impl Crew {
             inner.attended = false;
         }
         let news = std::mem::take(&mut inner.core.news);
+        let (watches, at_work) = (inner.core.watches.clone(), inner.core.at_work());
         drop(inner);
         self.after(news);
 
-        let timeout = until.map(|until| Duration::from_nanos(until.saturating_sub(now)));
-        let mut events = self.epoll.wait(timeout).unwrap_or_default();
-        if events.is_empty() && until.is_some_and(|until| until <= clock::nanos()) {
-            // This process may have been stopped meanwhile: what has arrived comes before what is due.
-            events = self.epoll.wait(Some(Duration::ZERO)).unwrap_or_default();
-        }
+        watches.spin(at_work, until, &self.epoll);
+        let events = match watches.have_news() {
+            false => self.rest(&watches, until),
+            true if watches.are_all() => Vec::new(),
+            // Workers without rings must not wait for those with.
+            true => self.epoll.wait(Some(Duration::ZERO)).unwrap_or_default(),
+        };
 
         let mut inner = self.lock();
         inner.led = false;
@@ -281,8 +310,8 @@ impl Crew {
         inner.core.tick(clock::nanos(), &self.epoll);
         let news = std::mem::take(&mut inner.core.news);
         self.tell(&mut inner, &news);
-        let is_quiet = news.wakers.is_empty() && news.started.is_empty();
-        if is_quiet && news.done.is_empty() && !news.is_over {
+        let is_quiet = news.wakers.is_empty() && news.started.is_empty() && !news.is_ready;
+        if is_quiet && news.done.is_empty() && news.arenas.is_empty() && !news.is_over {
             return inner;
         }
         // Without the lock: also the drop of a job may run the user's code, for however long.
@@ -290,6 +319,20 @@ impl Crew {
         drop(inner);
         self.after(news);
         self.lock()
+    }
+
+    /// Sleeps until a descriptor is ready, the bell has rung, or the time has come.
+    fn rest(&self, watches: &Watches, until: Option<u64>) -> Vec<u64> {
+        let is_new = watches.arm();
+        let left = |until: u64| Duration::from_nanos(until.saturating_sub(clock::nanos()));
+        let timeout = if is_new { Some(Duration::ZERO) } else { until.map(left) };
+        let mut events = self.epoll.wait(timeout).unwrap_or_default();
+        if events.is_empty() && until.is_some_and(|until| until <= clock::nanos()) {
+            // This process may have been stopped meanwhile: what has arrived comes before what is due.
+            events = self.epoll.wait(Some(Duration::ZERO)).unwrap_or_default();
+        }
+        watches.disarm();
+        events
     }
 
     /// Waits for the leader to bring it, or to leave.
@@ -319,7 +362,8 @@ impl Crew {
         inner.tick = None;
         if !inner.led {
             let events = self.epoll.wait(Some(Duration::ZERO)).unwrap_or_default();
-            inner.busy = !events.is_empty();
+            inner.core.watches.disarm();
+            inner.busy = !events.is_empty() || inner.core.watches.have_news();
             inner.core.handle(&events, &self.epoll);
             inner.core.tick(clock::nanos(), &self.epoll);
         }
@@ -332,6 +376,16 @@ impl Crew {
         self.with(|core, epoll| core.bury(worker, epoll))
     }
 
+    /// The early word that a worker is ending.
+    pub(super) fn bury_early(self: &Arc<Self>, worker: u64) {
+        self.with(|core, epoll| core.bury_early(worker, epoll));
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(self: &Arc<Self>) {
+        self.with(|core, epoll| core.tick(clock::nanos(), epoll));
+    }
+
     // ---- what the verbs of the API come down to -----------------------------------------------------
 
     /// Takes a job on. `failed` are items that couldn't be encoded, in order.
@@ -341,10 +395,17 @@ impl Crew {
         inputs: Inputs,
         failed: Vec<(u32, Error)>,
     ) {
+        let arena = self.arena_for(&job, &inputs, &failed);
         let mut inner = self.lock();
-        inner.core.submit(job, inputs, failed, &self.epoll);
+        inner.core.submit(job, inputs, failed, arena, &self.epoll);
         inner.busy = true;
         self.settle(inner);
+    }
+
+    /// Memory with the inputs in it, for workers to claim from, if the items of a job are shared in this way.
+    fn arena_for(&self, job: &Job, inputs: &Inputs, failed: &[(u32, Error)]) -> Option<Arena> {
+        let is_shared = self.shares_work && job.spec.shared && failed.is_empty();
+        if is_shared { self.arenas.fill(inputs) } else { None }
     }
 
     /// Has `waker` woken when no worker is left. False: none is.
@@ -369,8 +430,9 @@ impl Crew {
 
     /// Takes a job on and waits for it, without telling the supervisor in between.
     pub(crate) fn run(self: &Arc<Self>, job: &Arc<Job>, inputs: Inputs, failed: Vec<(u32, Error)>) {
+        let arena = self.arena_for(job, &inputs, &failed);
         let mut inner = self.lock();
-        inner.core.submit(Arc::clone(job), inputs, failed, &self.epoll);
+        inner.core.submit(Arc::clone(job), inputs, failed, arena, &self.epoll);
         if inner.led || job.outcome().is_some() {
             self.settle(inner);
         } else {

@@ -22,6 +22,7 @@ impl Core {
             self.hire(epoll);
             changed = true;
         }
+        changed |= self.level_at.is_some_and(|at| at <= now);
         if changed {
             self.feed(epoll);
         }
@@ -32,7 +33,7 @@ impl Core {
         match worker.phase {
             Phase::Starting { until } if until <= now => {
                 // A process says that it is ready together with its result.
-                if worker.read_outbox() {
+                if worker.end.look() {
                     self.take_in(id);
                     return true;
                 }
@@ -56,9 +57,14 @@ impl Core {
             Phase::Doomed => return false,
             _ => {}
         }
+        let peeks = worker.peek_at.is_some_and(|at| at <= now);
+        worker.shrink(now);
         let changed = worker.peek(now);
         if changed {
             self.take_in(id);
+        }
+        if peeks {
+            self.look_into_hand(id);
         }
         changed | self.enforce(id, now)
     }
@@ -66,6 +72,12 @@ impl Core {
     /// Kills a worker whose item is too late, so that only this item can be hit: the worker can't
     /// begin another one once the rest has been taken back.
     pub(super) fn enforce(&mut self, id: u64, now: u64) -> bool {
+        if let Some(limit) = self.condemn_late(id, now) {
+            let worker = self.workers.get_mut(&id).expect("it was just looked at");
+            let error = Error::new(Cause::TimeLimit(Duration::from_nanos(limit)));
+            worker.kill(Some(error.by_worker(worker.pid)));
+            return true;
+        }
         let Some(worker) = self.workers.get_mut(&id) else { return false };
         let current = worker.page.claim.current();
         if worker.deadline(now).is_none_or(|at| at > now) {
@@ -87,16 +99,18 @@ impl Core {
 
     /// When [`tick`](Self::tick) has something to do next.
     pub(super) fn next_tick(&self, now: u64) -> Option<u64> {
-        let mut next = self.restart_at;
+        let mut next = [self.restart_at, self.level_at].into_iter().flatten().min();
         for worker in self.workers.values() {
             let by_phase = match worker.phase {
                 Phase::Starting { until } | Phase::Leaving { until } => Some(until),
                 Phase::Doomed => continue,
                 _ => None,
             };
-            let peek = worker.peek_at.filter(|_| worker.ledger.items() > 1);
+            let peek = worker.peek_at.filter(|_| worker.has_hidden_results());
             let deadline = worker.deadline(now);
-            next = [next, by_phase, peek, deadline, worker.gone_by].into_iter().flatten().min();
+            let late = worker.late_at(now);
+            let times = [next, by_phase, peek, deadline, late, worker.gone_by, worker.shrink_at];
+            next = times.into_iter().flatten().min();
         }
         next
     }

@@ -19,15 +19,26 @@ impl Core {
     pub(super) fn feed(&mut self, epoll: &Epoll) {
         self.renumber();
         loop {
-            while let Some(key) = self.jobs.first() {
-                let Some(id) = self.least_loaded(&[]) else { break };
-                self.give(key, id, usize::MAX);
-            }
+            self.invite();
+            self.hand_out();
+            self.level_boards();
+            self.hand_out();
             self.level();
             self.dismiss(epoll);
             if !self.flush(epoll) {
                 break;
             }
+        }
+    }
+
+    /// Gives pending items to workers that have room, the least loaded first.
+    fn hand_out(&mut self) {
+        while let Some(key) = self.jobs.first() {
+            if self.has_to_wait(key) {
+                return;
+            }
+            let Some(id) = self.least_loaded(key, &[]) else { return };
+            self.give(key, id, usize::MAX);
         }
     }
 
@@ -61,18 +72,25 @@ impl Core {
 
     /// The worker to be given something next: one with nothing, or with less than two chunks. One whose
     /// socket is full must read first what it was sent, also when all of that has been taken back.
-    pub(super) fn least_loaded(&self, except: &[u64]) -> Option<u64> {
-        let mut best: Option<(u64, u64)> = None;
+    pub(super) fn least_loaded(&mut self, key: JobKey, except: &[u64]) -> Option<u64> {
+        let priority = self.jobs.get(key).map_or(0, |work| work.job.spec.priority);
+        let mut best: Option<(u64, (u64, bool, bool))> = None;
         for (id, worker) in &self.workers {
             let ledger = &worker.ledger;
             let can_take = worker.serves() && worker.open && !worker.blocked;
             if !can_take || worker.allowance == 0 || ledger.room() == 0 || except.contains(id) {
                 continue;
             }
+            if self.is_engaged(worker, key, priority) {
+                continue;
+            }
             let load = ledger.load();
+            // Who claims items from a board comes after who has nothing to do; of these, one that may still
+            // be awake comes first.
+            let rank = (load, !worker.parts.is_empty(), worker.permit.is_none());
             let has_room = ledger.items() < 2 || (load < 2 * TARGET && ledger.entries() < ENTRIES);
-            if has_room && best.is_none_or(|(_, least)| load < least) {
-                best = Some((*id, load));
+            if has_room && best.is_none_or(|(_, least)| rank < least) {
+                best = Some((*id, rank));
             }
         }
         best.map(|(id, _)| id)
@@ -83,10 +101,13 @@ impl Core {
     /// at once: what merely changed its place would be taken back again.
     pub(super) fn level(&mut self) {
         let mut asked = Vec::new();
-        while self.jobs.first().is_none() && self.workers.values().any(is_idle) {
+        while self.jobs.first().is_none() && self.workers.values().any(Worker::is_idle) {
             let mut holder: Option<(u64, u64)> = None;
             for (id, worker) in &self.workers {
-                let spare = worker.ledger.items() > usize::from(worker.is_at_work());
+                // Who is at an item of a board has begun nothing of what it was sent.
+                let is_elsewhere = !worker.parts.is_empty() && worker.page.hand.running().is_some();
+                let begun = usize::from(worker.is_at_work() && !is_elsewhere);
+                let spare = worker.ledger.items() > begun;
                 if spare && !asked.contains(id) && worker.phase != Phase::Doomed {
                     let load = worker.ledger.load();
                     if holder.is_none_or(|(_, most)| load > most) {
@@ -99,7 +120,7 @@ impl Core {
             let runs = self.workers.get_mut(&id).expect("the worker was just found").take_back();
             self.put_back(runs);
             while let Some(key) = self.jobs.first() {
-                let id = self.least_loaded(&asked).or_else(|| self.least_loaded(&[]));
+                let id = self.least_loaded(key, &asked).or_else(|| self.least_loaded(key, &[]));
                 let Some(id) = id else { break };
                 let half = self.jobs.get(key).map_or(1, |work| work.pending().div_ceil(2));
                 self.give(key, id, half);
@@ -117,7 +138,7 @@ impl Core {
         let until = clock::nanos() + LEAVE_LIMIT;
         let mut dismissed = false;
         for worker in self.workers.values_mut().filter(|worker| worker.serves()) {
-            if worker.ledger.items() == 0 && (all || worker.allowance == 0) {
+            if worker.has_nothing() && (all || worker.allowance == 0) {
                 worker.queue_exit();
                 worker.phase = Phase::Leaving { until };
                 worker.was_dismissed = true;
@@ -140,15 +161,13 @@ impl Core {
             if blocked != worker.blocked {
                 unblocked |= !blocked;
                 worker.blocked = blocked;
-                let interest = if blocked { Interest::ReadWrite } else { Interest::Read };
-                let _ = epoll.change(worker.end.as_fd(), *id, interest);
+                let for_room = worker.end.waits_for_room();
+                if for_room != Interest::Read {
+                    let interest = if blocked { for_room } else { Interest::Read };
+                    let _ = epoll.change(worker.end.as_fd(), *id, interest);
+                }
             }
         }
         unblocked
     }
-}
-
-fn is_idle(worker: &Worker) -> bool {
-    let can_take = worker.phase == Phase::Ready && worker.open && !worker.blocked;
-    can_take && worker.ledger.items() == 0 && worker.allowance > 0
 }

@@ -18,11 +18,11 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::callbacks;
+use super::outcome::{Answer, Outcome};
 use super::queue::JobKey;
 use crate::error::Error;
-use crate::shm::heap::{Object, parcel};
+use crate::shm::heap::Object;
 use crate::transport::SharedBytes;
-use crate::transport::frame::Small;
 use crate::transport::message::CalleeBytes;
 pub(crate) use crate::transport::message::Inputs;
 
@@ -42,6 +42,12 @@ pub(crate) struct Spec {
     pub(crate) bound_once: bool,
     /// Whether the error of the lowest failing index is the outcome of all.
     pub(crate) first_error_counts: bool,
+    /// Both sides know the types of arguments and results.
+    pub(crate) typed: bool,
+    /// How many bytes every result takes, where that is known.
+    pub(crate) result_size: Option<usize>,
+    /// Workers may claim its items for themselves. Those of a stream are so few that they are sent.
+    pub(crate) shared: bool,
 }
 
 /// Arguments that go to each worker once.
@@ -59,83 +65,6 @@ impl Bound {
         let number = NEXT.fetch_add(1, Ordering::Relaxed) as u64;
         Self { number, bytes: SharedBytes::new(bytes), _handles: handles }
     }
-}
-
-/// What became of the items.
-pub(crate) struct Outcome {
-    slots: Vec<Slot>,
-    packed: Vec<u8>,
-    /// What the items without a result of their own ended with.
-    rest: Option<Error>,
-}
-
-/// For at most so many results room is made on the size of the first ones.
-const MOST_EXPECTED: usize = 1 << 20;
-
-enum Slot {
-    Empty,
-    /// Where the result lies in `packed`.
-    Packed(usize, usize),
-    /// A result with handles in it, and what holds these: it may be decoded any number of times.
-    Parcel(Object),
-    /// A large result in the buffer in which it arrived, and where it begins.
-    Large(Box<(Vec<u8>, usize)>),
-    Failed(Error),
-}
-
-impl Outcome {
-    fn new(items: usize) -> Self {
-        let slots = std::iter::repeat_with(|| Slot::Empty).take(items).collect();
-        Self { slots, packed: Vec::new(), rest: None }
-    }
-
-    pub(crate) fn items(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// The encoded result of an item.
-    #[inline]
-    pub(crate) fn get(&self, item: usize) -> Result<Cow<'_, [u8]>, Error> {
-        match &self.slots[item] {
-            Slot::Packed(at, length) => Ok(Cow::Borrowed(&self.packed[*at..*at + *length])),
-            Slot::Large(body) => Ok(Cow::Borrowed(&body.0[body.1..])),
-            Slot::Parcel(parcel) => open(parcel).map(Cow::Owned),
-            Slot::Failed(error) => Err(error.clone()),
-            Slot::Empty => Err(self.rest.clone().expect("a job without a result has an error")),
-        }
-    }
-
-    /// How many bytes the encoded result of an item has, with what holds its handles.
-    pub(crate) fn size(&self, item: usize) -> usize {
-        match &self.slots[item] {
-            Slot::Packed(_, length) => *length,
-            Slot::Large(body) => body.0.len() - body.1,
-            Slot::Parcel(parcel) => parcel.bytes(),
-            Slot::Failed(_) | Slot::Empty => 0,
-        }
-    }
-
-    fn error(&self, item: usize) -> Option<&Error> {
-        match &self.slots[item] {
-            Slot::Failed(error) => Some(error),
-            Slot::Empty => Some(self.rest.as_ref().expect("a job without a result has an error")),
-            _ => None,
-        }
-    }
-
-    /// Whether an item failed.
-    pub(crate) fn first_error(&self) -> Option<Error> {
-        (0..self.items()).find_map(|item| self.error(item).cloned())
-    }
-}
-
-/// The bytes of a result with handles in it.
-#[cold]
-fn open(parcel: &Object) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let opened = parcel::bytes(parcel, &mut bytes);
-    opened.map_err(|error| Error::system("a result's memory can't be used", &error))?;
-    Ok(bytes)
 }
 
 /// A report of how far a job is.
@@ -288,15 +217,6 @@ impl Job {
     }
 }
 
-/// An answer to one item.
-pub(super) enum Answer<'a> {
-    Value(&'a [u8]),
-    Large(Vec<u8>, usize),
-    /// A result with handles in it, in what holds these.
-    Parcel(Object),
-    Failed(Error),
-}
-
 /// An open job, as the pool sees it.
 pub(super) struct Work {
     pub(super) job: Arc<Job>,
@@ -308,20 +228,24 @@ pub(super) struct Work {
     left: usize,
     cut_off: u32,
     attempts: HashMap<u32, u32>,
+    /// The number of the board on which it was posted.
+    pub(super) posted: Option<u64>,
 }
 
 impl Work {
     /// `failed` are items that couldn't even be encoded.
     pub(super) fn new(job: Arc<Job>, inputs: Inputs, failed: Vec<(u32, Error)>) -> Self {
         let items = u32::try_from(inputs.len()).expect("checked when the job was submitted");
+        let outcome = Outcome::new(items as usize, job.spec.result_size);
         let mut work = Self {
             job,
             inputs,
             pending: VecDeque::new(),
-            outcome: Outcome::new(items as usize),
+            outcome,
             left: items as usize,
             cut_off: u32::MAX,
             attempts: HashMap::new(),
+            posted: None,
         };
         let mut start = 0;
         for (item, _) in &failed {
@@ -342,6 +266,42 @@ impl Work {
 
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// Puts all items on the board with this number: they are pending no more.
+    pub(super) fn post(&mut self, board: u64) {
+        self.pending.clear();
+        self.posted = Some(board);
+    }
+
+    /// How many items there are.
+    pub(super) fn items(&self) -> u32 {
+        self.outcome.items() as u32
+    }
+
+    /// Whether nothing has failed that keeps others from being run.
+    pub(super) fn is_whole(&self) -> bool {
+        self.cut_off == u32::MAX
+    }
+
+    pub(super) fn is_answered(&self, item: u32) -> bool {
+        self.outcome.is_answered(item)
+    }
+
+    /// Makes those items pending that matter and that nobody has, given what workers have.
+    pub(super) fn find_lost(&mut self, with_workers: &[Range<u32>]) {
+        let end = self.items().min(self.cut_off.saturating_add(1));
+        let held = with_workers.iter().map(|run| run.end.min(end).saturating_sub(run.start));
+        if self.left == self.pending() + held.sum::<u32>() as usize {
+            return;
+        }
+        for item in 0..end {
+            let is_somewhere = self.outcome.is_answered(item)
+                || self.pending.iter().chain(with_workers).any(|run| run.contains(&item));
+            if !is_somewhere {
+                self.put_back(item..item + 1);
+            }
+        }
     }
 
     /// How many items are pending.
@@ -404,28 +364,12 @@ impl Work {
     /// Notes an item's answer; one that doesn't matter any more is dropped. True: the cut-off fell, and
     /// what lies above it should be taken back from the workers.
     pub(super) fn settle(&mut self, item: u32, answer: Answer<'_>) -> bool {
-        let slot = &mut self.outcome.slots[item as usize];
-        if item > self.cut_off || !matches!(slot, Slot::Empty) {
+        if item > self.cut_off || self.outcome.is_answered(item) {
             return false;
         }
         self.left -= 1;
-        let mut failed = false;
-        *slot = match answer {
-            Answer::Value(bytes) => {
-                let at = self.outcome.packed.len();
-                self.outcome.packed.extend_from_slice(bytes);
-                Slot::Packed(at, bytes.len())
-            }
-            Answer::Large(buffer, start) => Slot::Large(Box::new((buffer, start))),
-            Answer::Parcel(parcel) => Slot::Parcel(parcel),
-            Answer::Failed(error) => {
-                failed = true;
-                Slot::Failed(error)
-            }
-        };
-        if self.job.progress.is_some() {
-            self.job.report(self.outcome.items() - self.left, self.outcome.items());
-        }
+        let failed = self.outcome.set(item, answer);
+        self.report();
         let cuts = failed && self.job.spec.first_error_counts;
         if cuts {
             self.cut(item);
@@ -442,33 +386,25 @@ impl Work {
         number: u32,
         bytes: &[u8],
     ) -> (u32, usize) {
-        let base = self.outcome.packed.len();
-        let (mut count, mut at) = (0, 0);
-        for slot in &mut self.outcome.slots[items.start as usize..items.end as usize] {
-            let Some((got, length)) = Small::parse(&bytes[at..]) else { break };
-            let start = at + Small::SIZE;
-            let due = number.wrapping_add(count) & Small::NUMBER;
-            if got != due || bytes.len() - start < length {
-                break;
-            }
-            if matches!(slot, Slot::Empty) && items.start + count <= self.cut_off {
-                // What was there is empty: nothing to drop, which the compiler can't see.
-                std::mem::forget(std::mem::replace(slot, Slot::Packed(base + start, length)));
-                self.left -= 1;
-            }
-            count += 1;
-            at = start + length;
+        let (count, length, answered) = self.outcome.set_tiny(items, number, bytes, self.cut_off);
+        self.left -= answered;
+        if count > 0 {
+            self.report();
         }
-        if base == 0 && count > 0 {
-            // The others are likely to be of this size, too.
-            let each = at / count as usize + 1;
-            self.outcome.packed.reserve(each * self.outcome.slots.len().min(MOST_EXPECTED));
-        }
-        self.outcome.packed.extend_from_slice(&bytes[..at]);
-        if self.job.progress.is_some() && count > 0 {
+        (count, length)
+    }
+
+    /// Notes the results of consecutive items, all of one size, that follow each other.
+    pub(super) fn settle_run(&mut self, items: Range<u32>, results: &[u8]) {
+        let end = items.end.min(self.cut_off.saturating_add(1));
+        self.left -= self.outcome.set_run(items.start..end.max(items.start), results);
+        self.report();
+    }
+
+    fn report(&self) {
+        if self.job.progress.is_some() {
             self.job.report(self.outcome.items() - self.left, self.outcome.items());
         }
-        (count, at)
     }
 
     fn cut(&mut self, item: u32) {
@@ -477,18 +413,14 @@ impl Work {
             run.end = run.end.min(item);
         }
         self.pending.retain(|run| !run.is_empty());
-        let matter = &self.outcome.slots[..item as usize];
-        self.left = matter.iter().filter(|slot| matches!(slot, Slot::Empty)).count();
+        self.left = (0..item).filter(|item| !self.outcome.is_answered(*item)).count();
     }
 
     /// Ends the job; items without an answer get `rest`. Returns who is to be woken, and the inputs, to
     /// be dropped where no lock is held: that takes its time, and other locks.
     pub(super) fn finish(self, rest: Option<Error>) -> (Vec<Waker>, Inputs) {
         let Self { job, inputs, mut outcome, cut_off, .. } = self;
-        outcome.rest = rest;
-        if outcome.rest.is_none() && cut_off != u32::MAX {
-            outcome.rest = outcome.error(cut_off as usize).cloned();
-        }
+        outcome.end(rest, cut_off);
         (job.finish(outcome), inputs)
     }
 }
@@ -518,6 +450,9 @@ mod tests {
             priority: 0,
             bound_once: true,
             first_error_counts,
+            typed: false,
+            result_size: None,
+            shared: false,
         };
         Work::new(Arc::new(Job::new(Arc::new(spec), Some(0))), inputs, Vec::new())
     }

@@ -3,6 +3,8 @@
 //! `sched` does not know the user's types: it sees encoded bytes, a callable's number and a name.
 
 mod answers;
+mod arena;
+mod boards;
 pub(crate) mod callbacks;
 pub(crate) mod children;
 mod chunk;
@@ -11,9 +13,15 @@ mod crew;
 mod deadlines;
 mod fd_watch;
 mod feeding;
+pub(crate) mod forkserver;
 mod job;
 mod ledger;
+mod method;
+mod obituary;
+mod outcome;
+mod parts;
 mod queue;
+mod spin;
 mod staff;
 mod start;
 mod supervisor;
@@ -22,7 +30,9 @@ mod turnover;
 pub(crate) use crew::{Crew, Identity, What};
 pub(crate) use fd_watch::FdWatch;
 pub use job::Progress;
-pub(crate) use job::{Bound, Group, Inputs, Job, Outcome, Spec};
+pub(crate) use job::{Bound, Group, Inputs, Job, Spec};
+pub use method::StartMethod;
+pub(crate) use outcome::Outcome;
 pub(crate) use staff::{Plan, Task};
+pub use start::Stdio;
 pub(crate) use start::Surroundings;
-pub use start::{StartMethod, Stdio};

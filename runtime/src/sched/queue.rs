@@ -12,6 +12,11 @@ pub(super) struct JobKey {
 }
 
 impl JobKey {
+    /// Whether it was submitted earlier.
+    pub(super) fn is_before(self, other: Self) -> bool {
+        self.serial < other.serial
+    }
+
     #[cfg(test)]
     pub(super) const fn for_test(number: u64) -> Self {
         Self { slot: number as usize, serial: number }

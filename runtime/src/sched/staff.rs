@@ -7,9 +7,10 @@
 //! ```
 //!
 //! A worker without an initializer skips INITIALIZING. Items are sent in any state before LEAVING: they
-//! wait in the socket, and come back if the worker never gets to them. Only the pool's state machine
+//! wait on its way, and come back if the worker never gets to them. Only the pool's state machine
 //! ([`core`](super::core)) moves a worker, always under the pool's lock; whoever sees its end first
-//! reaps it, under the lock as well.
+//! reaps it, under the lock as well. One whose end is seen to begin is gone at once, in any state before
+//! LEAVING and in DOOMED; only its pidfd is kept until the process that is left is reaped.
 
 use std::collections::HashSet;
 use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
@@ -20,9 +21,12 @@ use std::sync::Arc;
 use nix::libc;
 
 use super::chunk::Pace;
+use super::forkserver::ForkServer;
 use super::job::{Bound, Spec, Work};
 use super::ledger::{Ledger, Run, Terms};
+use super::parts::Part;
 use super::queue::JobKey;
+use super::spin::Permit;
 use super::start::{Started, Surroundings};
 use crate::error::Error;
 use crate::os::memory::Shared;
@@ -43,6 +47,8 @@ pub(crate) struct Plan {
     /// How long a worker may take until it takes tasks, its initializer not counted.
     pub(crate) start_limit: std::time::Duration,
     pub(crate) surroundings: Surroundings,
+    /// What makes the workers; none: they are spawned.
+    pub(crate) server: Option<Arc<ForkServer>>,
 }
 
 /// A callable with its arguments.
@@ -72,8 +78,14 @@ pub(super) struct Worker {
     pub(super) pid: u32,
     pub(super) pidfd: Arc<OwnedFd>,
     pub(super) end: Box<dyn ParentEnd>,
-    pub(super) page: Shared<Page>,
+    pub(super) page: Arc<Shared<Page>>,
+    /// Whether it spins before it sleeps, and so is soon at work.
+    pub(super) permit: Option<Permit>,
     pub(super) ledger: Ledger,
+    /// The boards that it was told of and hasn't left.
+    pub(super) parts: Vec<Part>,
+    /// The board's item that it was at when somebody looked, and since when that is known.
+    pub(super) at_work_on: Option<((u64, u32), u64)>,
     pub(super) phase: Phase,
     /// Why it was killed, or refused to serve: what its item's error will say.
     pub(super) doom: Option<Error>,
@@ -82,6 +94,8 @@ pub(super) struct Worker {
     /// When its outbox is looked into next, and how long after that.
     pub(super) peek_at: Option<u64>,
     pub(super) peek_delay: u64,
+    /// When its outgoing memory is given back, if it has nothing to do then.
+    pub(super) shrink_at: Option<u64>,
     /// The callable whose items it answered last, for its report of the time spent.
     pub(super) latest: Option<CalleeBytes>,
     /// Whether its socket is watched for room to write.
@@ -90,6 +104,8 @@ pub(super) struct Worker {
     pub(super) was_ready: bool,
     pub(super) has_answered: bool,
     pub(super) was_dismissed: bool,
+    /// Whether the thread that runs its tasks has ended, and it itself had not been seen to.
+    pub(super) lost_its_thread: bool,
     /// When it is killed because its stream has ended, which it should not survive.
     pub(super) gone_by: Option<u64>,
     /// How many items are in its queue since the last flush.
@@ -104,6 +120,10 @@ pub(super) struct Worker {
 const FIRST_PEEK: u64 = 3_000_000;
 const LONGEST_PEEK: u64 = 50_000_000;
 
+/// How long a worker must have had nothing to do, at least, until memory is given back that only long
+/// arguments need.
+pub(super) const IDLE: u64 = 1_000_000_000;
+
 /// How long a worker that was told to go may take before it is killed: exit handlers run.
 pub(super) const LEAVE_LIMIT: u64 = 10_000_000_000;
 
@@ -112,7 +132,7 @@ const AT_HAND: usize = 128;
 
 impl Worker {
     pub(super) fn new(started: Started, plan: &Plan, now: u64) -> Self {
-        let Started { pid, pidfd, end, page } = started;
+        let Started { pid, pidfd, end, page, permit } = started;
         let limit = clock::nanos_of(plan.start_limit);
         let until = now.saturating_add(limit);
         let mut worker = Self {
@@ -120,32 +140,30 @@ impl Worker {
             pidfd,
             end,
             page,
+            permit,
             ledger: Ledger::default(),
+            parts: Vec::new(),
+            at_work_on: None,
             phase: Phase::Starting { until },
             doom: None,
             allowance: plan.max_tasks.unwrap_or(usize::MAX),
             peek_at: None,
             peek_delay: FIRST_PEEK,
+            shrink_at: None,
             latest: None,
             blocked: false,
             was_ready: false,
             has_answered: false,
             was_dismissed: false,
+            lost_its_thread: false,
             gone_by: None,
             unsent: 0,
             open: true,
             bound: HashSet::new(),
         };
         if let Some(task) = &plan.initializer {
-            worker.queue_bound(task.bound.as_deref(), &task.callee);
-            let items = 0..task.arguments.len();
-            worker.queue_items(
-                Kind::Init,
-                0,
-                head(&task.callee, task.bound.as_deref()),
-                &task.arguments,
-                items,
-            );
+            worker.bound.extend(task.bound.as_ref().map(|bound| bound.number));
+            queue_task(&mut *worker.end, task);
         }
         worker
     }
@@ -174,19 +192,30 @@ impl Worker {
         let at = self.ledger.next_position();
         let head = TaskHead {
             timed: spec.time_limit.is_some(),
+            typed: spec.typed,
             epoch: at.epoch,
             ..head(&spec.callee, spec.bound.as_deref())
         };
         let range = items.start as usize..items.end as usize;
-        self.queue_items(Kind::Tasks, at.number, head, &work.inputs, range);
+        queue_items(&mut *self.end, Kind::Tasks, at.number, head, &work.inputs, range);
         self.allowance -= items.len();
         self.unsent += items.len();
         let limit = spec.time_limit.map(clock::nanos_of);
         self.ledger.sent(Run { job: key, items }, Terms { cost: pace.cost(1), limit });
+        self.look_from(now);
+    }
+
+    /// Looks for results that it doesn't tell of, from now on.
+    pub(super) fn look_from(&mut self, now: u64) {
         if self.peek_at.is_none() {
             self.peek_delay = FIRST_PEEK;
             self.peek_at = Some(now + FIRST_PEEK);
         }
+    }
+
+    /// Whether it may have results that it will tell of later.
+    pub(super) fn has_hidden_results(&self) -> bool {
+        self.ledger.items() + self.parts.len() > 1 || self.parts.iter().any(|part| part.reports)
     }
 
     /// Sends what can be sent, unless the worker has so much at hand that it will answer, and so have
@@ -198,6 +227,9 @@ impl Worker {
             return false;
         }
         self.unsent = 0;
+        if self.shrink_at.is_none() && self.end.is_grown() {
+            self.shrink_at = Some(clock::nanos().saturating_add(IDLE));
+        }
         match self.end.flush() {
             Ok(all_sent) => !all_sent,
             // It is dying, and its death tells the rest.
@@ -228,8 +260,18 @@ impl Worker {
         }
         self.peek_delay = (self.peek_delay * 2).min(LONGEST_PEEK);
         // A worker sends the result of its last item at once.
-        self.peek_at = (self.ledger.items() > 1).then_some(now + self.peek_delay);
-        self.read_outbox()
+        self.peek_at = self.has_hidden_results().then_some(now + self.peek_delay);
+        self.end.look()
+    }
+
+    /// Gives memory back when it is time to.
+    pub(super) fn shrink(&mut self, now: u64) {
+        if self.shrink_at.take_if(|at| *at <= now).is_some() {
+            if self.ledger.items() == 0 {
+                self.end.shrink();
+            }
+            self.shrink_at = self.end.is_grown().then(|| now.saturating_add(IDLE));
+        }
     }
 
     /// When the item that it runs, or has not begun yet, may be late.
@@ -243,16 +285,6 @@ impl Worker {
         // An item that hasn't begun can't be late before its whole limit has passed from now.
         // At least a millisecond, so that a limit of zero is no busy loop.
         Some(running.unwrap_or(now.saturating_add(shortest.max(1_000_000))))
-    }
-
-    /// Takes in what the worker has published and not sent.
-    pub(super) fn read_outbox(&mut self) -> bool {
-        let mut bytes = Vec::new();
-        let found = self.page.outbox.read_after(self.end.received(), &mut bytes) > 0;
-        if found {
-            self.end.take_in(&bytes);
-        }
-        found
     }
 
     pub(super) fn queue_exit(&mut self) {
@@ -274,33 +306,47 @@ impl Worker {
         let _ = wait::signal(self.pidfd.as_fd(), libc::SIGKILL);
     }
 
-    fn queue_bound(&mut self, bound: Option<&Bound>, callee: &CalleeBytes) {
+    pub(super) fn queue_bound(&mut self, bound: Option<&Bound>, callee: &CalleeBytes) {
         if let Some(bound) = bound.filter(|bound| self.bound.insert(bound.number)) {
-            let length = 8 + callee.len() + bound.bytes.len();
-            self.end.queue(&Header::new(Kind::Bind, 0, length).to_bytes());
-            self.end.queue(&bound.number.to_le_bytes());
-            self.end.queue(callee);
-            self.end.queue_shared(&bound.bytes, 0..bound.bytes.len());
+            queue_bound(&mut *self.end, bound, callee);
         }
     }
+}
 
-    fn queue_items(
-        &mut self,
-        kind: Kind,
-        number: u32,
-        head: TaskHead,
-        inputs: &Inputs,
-        items: Range<usize>,
-    ) {
-        let head = TaskHead { count: items.len() as u32, ..head };
-        let (bytes, span) = inputs.span(items);
-        self.end.queue(&Header::new(kind, number, TaskHead::SIZE + span.len()).to_bytes());
-        self.end.queue(&head.to_bytes());
-        self.end.queue_shared(bytes, span);
+/// Puts a task that is to run once, before all others, into the queue.
+pub(super) fn queue_task(end: &mut dyn ParentEnd, task: &Task) {
+    if let Some(bound) = &task.bound {
+        queue_bound(end, bound, &task.callee);
     }
+    let items = 0..task.arguments.len();
+    let head = head(&task.callee, task.bound.as_deref());
+    queue_items(end, Kind::Init, 0, head, &task.arguments, items);
+}
+
+fn queue_bound(end: &mut dyn ParentEnd, bound: &Bound, callee: &CalleeBytes) {
+    let length = 8 + callee.len() + bound.bytes.len();
+    end.queue(&Header::new(Kind::Bind, 0, length).to_bytes());
+    end.queue(&bound.number.to_le_bytes());
+    end.queue(callee);
+    end.queue_shared(&bound.bytes, 0..bound.bytes.len());
+}
+
+fn queue_items(
+    end: &mut dyn ParentEnd,
+    kind: Kind,
+    number: u32,
+    head: TaskHead,
+    inputs: &Inputs,
+    items: Range<usize>,
+) {
+    let head = TaskHead { count: items.len() as u32, ..head };
+    let (bytes, span) = inputs.span(items);
+    end.queue(&Header::new(kind, number, TaskHead::SIZE + span.len()).to_bytes());
+    end.queue(&head.to_bytes());
+    end.queue_shared(bytes, span);
 }
 
 fn head(callee: &CalleeBytes, bound: Option<&Bound>) -> TaskHead {
     let bound = bound.map_or(0, |bound| bound.number);
-    TaskHead { callee: *callee, timed: false, epoch: 0, bound, count: 0 }
+    TaskHead { callee: *callee, timed: false, typed: false, epoch: 0, bound, count: 0 }
 }

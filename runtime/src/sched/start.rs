@@ -1,32 +1,26 @@
-//! Starting a worker. The one start method so far is to run the program's own executable again.
+//! Starting a worker: what it finds around it, and the start method that runs the program's own executable
+//! again. [`forkserver`](super::forkserver) is the other one.
 
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::spin::Permit;
 use crate::os::memory::Shared;
 use crate::os::spawn::{self, CHILD_SOCKET, Source};
-use crate::os::{image, socket};
+use crate::os::{barrier, image, socket, spin};
 use crate::shm::heap;
 use crate::shm::page::Page;
 use crate::transport::ParentEnd;
-use crate::transport::hello::{self, Hello, Nonce, Role};
+use crate::transport::hello::{self, Descriptors, Hello, Nonce, Role};
+use crate::transport::ring::{Memory, ParentRing};
 use crate::transport::socket::ParentSocket;
 use crate::worker::{build, identity};
-
-/// How a new process comes to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum StartMethod {
-    /// The program's own executable is started again, from scratch. It takes nothing from the parent
-    /// but what it is given, and is safe whatever threads the parent has.
-    #[default]
-    Spawn,
-}
 
 /// Where a standard stream of a child process comes from or goes to.
 ///
@@ -71,7 +65,11 @@ impl Stdio {
         Self(Stream::Null)
     }
 
-    fn source(&self) -> Source<'_> {
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self.0, Stream::Null)
+    }
+
+    pub(super) fn source(&self) -> Source<'_> {
         match &self.0 {
             Stream::Inherit => Source::Inherit,
             Stream::Null => Source::Null,
@@ -135,29 +133,38 @@ pub(super) struct Started {
     pub(super) pid: u32,
     pub(super) pidfd: Arc<OwnedFd>,
     pub(super) end: Box<dyn ParentEnd>,
-    pub(super) page: Shared<Page>,
+    pub(super) page: Arc<Shared<Page>>,
+    /// Whether the worker may spin.
+    pub(super) permit: Option<Permit>,
 }
 
-/// Starts a worker. The hello is in its socket before it runs.
-pub(super) fn start(
+/// What a new worker is told about itself.
+pub(super) fn hello(
     name: &str,
     lineage: Vec<u32>,
     role: Role,
     surroundings: &Surroundings,
-) -> io::Result<Started> {
-    let nonce = Nonce::random();
-    let (ours, theirs) = socket::pair()?;
-    let (page, page_fd) = Shared::<Page>::create(c"procession")?;
-    let hello = Hello {
+) -> Hello {
+    Hello {
         parent: process::id(),
         parent_name: identity::name().to_owned(),
         name: name.to_owned(),
         lineage,
         role,
         stack_size: surroundings.stack_size as u64,
+        with_rings: false,
         build: build::own().clone(),
-    };
-    hello::send(&ours, nonce, &hello, page_fd.as_fd(), heap::for_children())?;
+        light_fences: barrier::can_be_heavy(),
+        changes: None,
+    }
+}
+
+/// Starts a worker by running the executable again. The hello is in its socket before it runs.
+pub(super) fn spawn(hello: &Hello, surroundings: &Surroundings) -> io::Result<Started> {
+    let nonce = Nonce::random();
+    let (ours, theirs) = socket::pair()?;
+    let common = Common::new(hello.role)?;
+    common.greet(&ours, nonce, hello, Vec::new())?;
     let command = spawn::Command {
         program: &image::program(),
         argv: arguments()?,
@@ -169,12 +176,67 @@ pub(super) fn start(
             .transpose()?,
         socket: theirs.as_fd(),
         stdio: surroundings.stdio.each_ref().map(Stdio::source),
-        block_interrupts: role == Role::Pool,
+        block_interrupts: matches!(hello.role, Role::Pool | Role::Server),
     };
     let child = spawn::spawn(&command)?;
     let pid = u32::try_from(child.pid).expect("process ids are positive");
-    let end = Box::new(ParentSocket::new(ours));
-    Ok(Started { pid, pidfd: Arc::new(child.pidfd), end, page })
+    Ok(common.started(pid, Arc::new(child.pidfd), ours))
+}
+
+/// The memory that this process and one worker have in common, which decides how they talk.
+pub(super) struct Common {
+    page: Arc<Shared<Page>>,
+    fd: OwnedFd,
+    rings: Option<Memory>,
+}
+
+impl Common {
+    pub(super) fn new(role: Role) -> io::Result<Self> {
+        if role == Role::Pool
+            && ring_is_wanted()
+            && let Ok((memory, fd)) = Memory::create()
+        {
+            return Ok(Self { page: Arc::clone(memory.page()), fd, rings: Some(memory) });
+        }
+        let (page, fd) = Shared::<Page>::create(c"procession")?;
+        Ok(Self { page: Arc::new(page), fd, rings: None })
+    }
+
+    /// Puts the hello into the socket.
+    pub(super) fn greet(
+        &self,
+        socket: &UnixStream,
+        nonce: Nonce,
+        hello: &Hello,
+        changes: Vec<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let fds = Descriptors { page: self.fd.as_fd(), changes, heap: heap::for_children() };
+        let hello = Hello { with_rings: self.rings.is_some(), ..hello.clone() };
+        hello::send(socket, nonce, &hello, fds)
+    }
+
+    /// The worker, which has been made.
+    pub(super) fn started(self, pid: u32, pidfd: Arc<OwnedFd>, socket: UnixStream) -> Started {
+        let Self { page, rings, .. } = self;
+        let permit = if rings.is_some() { Permit::take() } else { None };
+        let end: Box<dyn ParentEnd> = match rings {
+            Some(memory) => {
+                let spin = permit.as_ref().map_or(0, |_| spin::limit());
+                Box::new(ParentRing::new(socket, memory, spin))
+            }
+            None => Box::new(ParentSocket::new(socket, Arc::clone(&page))),
+        };
+        Started { pid, pidfd, end, page, permit }
+    }
+}
+
+/// Whether pools talk to their workers through rings in memory, as they do where the environment doesn't
+/// say otherwise. A single process, which gets one task, starts faster without.
+fn ring_is_wanted() -> bool {
+    static WANTED: OnceLock<bool> = OnceLock::new();
+    *WANTED.get_or_init(|| {
+        std::env::var_os("PROCESSION_TRANSPORT").is_none_or(|name| name != "socket")
+    })
 }
 
 /// The parent's own arguments, so that a program that looks at them before its guard sees the same,

@@ -2,7 +2,8 @@
 //! is asking for yet.
 //!
 //! It watches the pidfd of every child, and the descriptor of every pool that has asked for it because
-//! no caller waits there ([`Supervisor::attend_to`]). It never calls user code.
+//! no caller waits there ([`Supervisor::attend_to`]). It never calls user code. That a pool's worker begins to
+//! end is told earlier, by other threads ([`obituary`](super::obituary)); it is reaped here all the same.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,11 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
+use super::core::Newcomer;
 use super::crew::Crew;
 use super::fd_watch;
+use super::forkserver::Server;
+use super::obituary::{self, Tell, Watch};
 use crate::error::Error;
 use crate::os::epoll::{Epoll, Interest};
-use crate::os::wait;
+use crate::os::wait::{self, Ended};
 use crate::os::{clock, signals};
 use crate::shm::heap;
 
@@ -32,6 +36,7 @@ pub(super) struct Supervisor {
 struct Watched {
     children: HashMap<u64, Child>,
     crews: HashMap<u64, CrewEntry>,
+    alone: HashMap<u64, Alone>,
     /// The words of [`FdWatch`](super::fd_watch::FdWatch)es.
     sets: HashMap<u64, Arc<AtomicU32>>,
     /// When to look for shared memory of orphans.
@@ -45,6 +50,46 @@ struct Child {
     worker: u64,
     pid: u32,
     pidfd: Arc<OwnedFd>,
+    /// Tells of its end before the pidfd does, where it can.
+    _watch: Option<Watch>,
+}
+
+/// Who is told early of a worker's end.
+struct Kin {
+    crew: Weak<Crew>,
+    worker: u64,
+}
+
+impl Tell for Kin {
+    fn tell(&self) {
+        if let Some(crew) = self.crew.upgrade() {
+            crew.bury_early(self.worker);
+        }
+    }
+
+    fn go_on(&self) {
+        if let Some(crew) = self.crew.upgrade() {
+            crew.tick();
+        }
+    }
+}
+
+/// A child that works for no crew: a fork server, or what one has made and nobody needs (yet).
+#[derive(Clone)]
+struct Alone {
+    pid: u32,
+    pidfd: Arc<OwnedFd>,
+    server: Option<Arc<Server>>,
+}
+
+impl Alone {
+    /// False: it hasn't ended.
+    fn bury(&self) -> bool {
+        match &self.server {
+            Some(server) => server.bury(),
+            None => !matches!(wait::reap(self.pidfd.as_fd()), Ok(Ended::Not)),
+        }
+    }
 }
 
 struct CrewEntry {
@@ -124,10 +169,15 @@ impl Supervisor {
         self.watched().crews.remove(&token);
     }
 
-    /// Watches a child until it ends, and tells the pool then.
-    pub(super) fn watch(&self, crew: &Arc<Crew>, worker: u64, pid: u32, pidfd: Arc<OwnedFd>) {
+    /// Watches a child until it has ended, and tells the pool then; one with a page, from when it begins to
+    /// end, which the pool is told, too.
+    pub(super) fn watch(&self, crew: &Arc<Crew>, newcomer: Newcomer) {
+        let Newcomer { worker, pid, pidfd, page } = newcomer;
         let token = self.token();
-        let child = Child { crew: Arc::clone(crew), worker, pid, pidfd: Arc::clone(&pidfd) };
+        let kin = Kin { crew: Arc::downgrade(crew), worker };
+        let _watch = page.and_then(|page| obituary::watch(&page, Box::new(kin)));
+        let child =
+            Child { crew: Arc::clone(crew), worker, pid, pidfd: Arc::clone(&pidfd), _watch };
         self.watched().children.insert(token, child);
         if self.epoll.add(pidfd.as_fd(), token, Interest::Read).is_err() {
             // No memory for one more watch: a thread waits instead.
@@ -142,10 +192,54 @@ impl Supervisor {
         }
     }
 
+    /// Watches a child that works for no crew until it ends, and reaps it then. Returns the token that
+    /// names it.
+    pub(super) fn watch_alone(
+        &self,
+        pid: u32,
+        pidfd: Arc<OwnedFd>,
+        server: Option<Arc<Server>>,
+    ) -> u64 {
+        let token = self.token();
+        let alone = Alone { pid, pidfd: Arc::clone(&pidfd), server };
+        self.watched().alone.insert(token, alone);
+        if self.epoll.add(pidfd.as_fd(), token, Interest::Read).is_err()
+            && let Some(alone) = self.watched().alone.remove(&token)
+        {
+            // No memory for one more watch: a thread waits instead.
+            let wait = move || {
+                let _ = wait::ready(&[pidfd.as_fd()], None);
+                alone.bury();
+                heap::child_ended(pid);
+            };
+            let _ = thread::Builder::new().name("procession wait".into()).spawn(wait);
+        }
+        token
+    }
+
+    /// Leaves a child to a crew.
+    pub(super) fn leave(&self, token: u64) {
+        let left = self.watched().alone.remove(&token);
+        if let Some(alone) = left {
+            let _ = self.epoll.remove(alone.pidfd.as_fd());
+        }
+    }
+
+    /// Takes back what a child held that has ended, all that it has sent being received.
+    pub(super) fn child_ended(&self, pid: u32) {
+        if heap::child_ended(pid) {
+            self.sweep_in(SWEEP_AFTER);
+        }
+    }
+
     /// Looks for dead orphans' shared memory after so many nanoseconds.
     fn sweep_in(&self, nanos: u64) {
         let at = clock::nanos().saturating_add(nanos);
-        self.watched().sweep_at.get_or_insert(at);
+        let mut watched = self.watched();
+        let at = *watched.sweep_at.get_or_insert(at);
+        if watched.sleeps_until.is_some_and(|until| at < until) {
+            self.epoll.ring();
+        }
     }
 
     /// Looks after a pool the next time something arrives there: once.
@@ -245,9 +339,15 @@ impl Supervisor {
                 let child = self.watched().children.remove(&token);
                 // Outside of the lock: it may be the last to know the pool.
                 drop(child);
-                if heap::child_ended(pid) {
-                    self.sweep_in(SWEEP_AFTER);
-                }
+                self.child_ended(pid);
+            }
+        } else if let Some(alone) = watched.alone.get(&token) {
+            let alone = alone.clone();
+            drop(watched);
+            if alone.bury() {
+                let _ = self.epoll.remove(alone.pidfd.as_fd());
+                self.watched().alone.remove(&token);
+                self.child_ended(alone.pid);
             }
         } else if let Some(word) = watched.sets.get(&token) {
             fd_watch::tell(word);

@@ -3,20 +3,25 @@
 //! A death costs the item that the worker had begun. Its other items go back into the queue, and
 //! another worker takes its place, unless workers die again and again without having worked.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::core::{Core, State};
+use nix::libc;
+
+use super::core::{Core, Newcomer, State};
 use super::crew::Identity;
-use super::job::Answer;
 use super::ledger::Run;
+use super::obituary::PAUSE;
+use super::outcome::Answer;
 use super::staff::{Phase, Worker};
 use super::start::{self, Surroundings};
 use crate::error::{Error, Kind as Cause};
 use crate::os::clock;
+use crate::os::ending::{self, Ending};
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::wait::{self, Ended};
 use crate::shm::note::End;
@@ -47,14 +52,25 @@ impl Core {
             State::Closed if self.jobs.open() > 0 => self.plan.workers,
             _ => 0,
         };
+        if wanted == 0 {
+            self.end_server();
+        }
         while self.workers.values().filter(|worker| worker.serves()).count() < wanted {
             if let Err(error) = self.start_one(epoll) {
-                if self.workers.is_empty() {
+                // A fork server that isn't ready yet is no failure.
+                if self.workers.is_empty() && error.kind() != ErrorKind::WouldBlock {
                     self.early_death(cant_start(&error));
                 }
                 self.restart_at = Some(clock::nanos() + START_PAUSE);
                 return;
             }
+        }
+    }
+
+    /// Ends the pool's own fork server: no worker will be started any more.
+    pub(super) fn end_server(&self) {
+        if let Some(server) = self.plan.server.as_ref().filter(|_| self.plan.role == Role::Pool) {
+            server.end();
         }
     }
 
@@ -64,7 +80,7 @@ impl Core {
         let mut lineage = identity::lineage().to_vec();
         lineage.push(number);
         let name = match self.plan.role {
-            Role::Pool => format!("{}:{}", self.plan.name, self.next_worker + 1),
+            Role::Pool | Role::Server => format!("{}:{}", self.plan.name, self.next_worker + 1),
             Role::Process { .. } if self.plan.name.is_empty() => {
                 let numbers: Vec<String> = lineage.iter().map(u32::to_string).collect();
                 self.plan.name = format!("Process-{}", numbers.join(":"));
@@ -72,7 +88,11 @@ impl Core {
             }
             Role::Process { .. } => self.plan.name.clone(),
         };
-        let started = start::start(&name, lineage, self.plan.role, &self.plan.surroundings)?;
+        let hello = start::hello(&name, lineage, self.plan.role, &self.plan.surroundings);
+        let started = match &self.plan.server {
+            None => start::spawn(&hello, &self.plan.surroundings)?,
+            Some(server) => server.start(hello, &self.plan.surroundings)?,
+        };
         let id = self.next_worker;
         self.next_worker += 1;
         let mut worker = Worker::new(started, &self.plan, clock::nanos());
@@ -86,39 +106,103 @@ impl Core {
             // Nobody else is started with these streams: the other ends see when the child closes them.
             self.plan.surroundings = Surroundings::default();
         }
-        self.news.started.push((id, worker.pid, Arc::clone(&worker.pidfd)));
+        let is_pool = self.plan.role == Role::Pool;
         let watched = epoll.add(worker.end.as_fd(), id, Interest::Read);
-        if self.plan.role != Role::Pool {
-            // Who joins a process sees its end without waiting for the supervisor to see it.
-            let _ = epoll.add(worker.pidfd.as_fd(), id | PIDFD, Interest::Read);
+        // The end of a process wakes one thread alone: who joins it, or the supervisor while nobody does.
+        if is_pool || epoll.add(worker.pidfd.as_fd(), id | PIDFD, Interest::Read).is_err() {
+            let page = is_pool.then(|| Arc::clone(&worker.page));
+            let (pid, pidfd) = (worker.pid, Arc::clone(&worker.pidfd));
+            self.news.started.push(Newcomer { worker: id, pid, pidfd, page });
         }
         if watched.is_err() {
             worker.open = false;
             worker.kill(None);
         }
         self.workers.insert(id, worker);
+        self.watch_anew();
+        self.news.staff_changed = true;
         watched
     }
 
-    /// A worker has been reaped: its last results are taken in, the item that it ran is lost, the
-    /// others go back into the queue, and another worker takes its place.
+    /// The staff has changed.
+    pub(super) fn watch_anew(&mut self) {
+        let open = self.workers.iter().filter(|(_, worker)| worker.open);
+        self.watches = open.map(|(id, worker)| (*id, worker.end.watch())).collect();
+    }
+
+    /// A worker has ended, and is reaped: its last results are taken in, the item that it ran is lost, the
+    /// others go back into the queue, and another worker takes its place, unless all that was done before.
     ///
     /// False: it hasn't ended. It is reaped under the pool's lock, so that of all who see its end only
     /// one gets the status.
     pub(super) fn bury(&mut self, id: u64, epoll: &Epoll) -> bool {
-        let Some(worker) = self.workers.get_mut(&id) else { return true };
-        let status = match wait::reap(worker.pidfd.as_fd()) {
+        let pidfd = self.workers.get(&id).map(|worker| &worker.pidfd).or(self.corpses.get(&id));
+        let Some(pidfd) = pidfd else { return true };
+        let status = match wait::reap(pidfd.as_fd()) {
             Ok(Ended::Not) => return false,
             Ok(Ended::With(status)) => Some(status),
             // Something else in this process has taken it.
             Ok(Ended::Unknown) | Err(_) => None,
         };
         self.last_status = status;
-        self.clear_away(id, status, epoll);
+        if self.plan.role != Role::Pool {
+            let pid = self.workers.get(&id).map(|worker| worker.pid);
+            self.news.reaped.extend(pid);
+        }
+        if self.corpses.remove(&id).is_some() {
+            self.news.staff_changed = true;
+        } else {
+            self.clear_away(id, status, epoll);
+            if self.restart_at.is_none() {
+                self.hire(epoll);
+            }
+            self.feed(epoll);
+        }
         true
     }
 
-    fn clear_away(&mut self, id: u64, status: Option<ExitStatus>, epoll: &Epoll) {
+    /// The thread that runs a worker's tasks has ended, and so nothing more comes from it. Its process may
+    /// take long to follow, for its memory is freed first, but how it ends is settled: what is to be done
+    /// after its death is done now, and the process that is left is reaped when it has gone.
+    ///
+    /// Another worker is due after [`PAUSE`], so that who waits for the lost item needn't wait for its start.
+    pub(super) fn bury_early(&mut self, id: u64, epoll: &Epoll) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if matches!(worker.phase, Phase::Leaving { .. }) {
+            return;
+        }
+        let ending = ending::of(worker.pid);
+        if !matches!(wait::ended(worker.pidfd.as_fd()), Ok(false)) {
+            // What was seen may have been of another process with the same number.
+            self.bury(id, epoll);
+            return;
+        }
+        if !matches!(ending, Some(Ending::Somehow) | None) {
+            // Where only the one thread has ended, or is said to have, the others must follow. To a process
+            // that ends already this changes nothing.
+            let _ = wait::signal(worker.pidfd.as_fd(), libc::SIGKILL);
+        }
+        match ending {
+            Some(Ending::With(status)) => {
+                self.corpses.insert(id, Arc::clone(&worker.pidfd));
+                self.clear_away(id, Some(status), epoll);
+                self.restart_at.get_or_insert(clock::nanos() + clock::nanos_of(PAUSE));
+            }
+            other => {
+                worker.lost_its_thread = other == Some(Ending::Not);
+                self.drain(id);
+                self.hang_up(id, epoll);
+                if let Some(worker) = self.workers.get_mut(&id).filter(|_| other.is_some()) {
+                    // It has been killed or ends by itself, however long that takes.
+                    worker.gone_by = None;
+                }
+            }
+        }
+        self.feed(epoll);
+    }
+
+    /// Takes in all that a worker has sent and published, which was its last.
+    fn drain(&mut self, id: u64) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if worker.open {
             // What the kernel holds for it is less; a copy that it has forked may go on writing.
@@ -127,25 +211,37 @@ impl Core {
                     break;
                 }
             }
-            let _ = epoll.remove(worker.end.as_fd());
-            worker.open = false;
         }
-        worker.read_outbox();
+        worker.end.look();
         self.take_in(id);
+    }
 
-        let mut worker = self.workers.remove(&id).expect("it was there above");
+    fn clear_away(&mut self, id: u64, status: Option<ExitStatus>, epoll: &Epoll) {
+        self.drain(id);
+        let of_hand = self.empty_hand(id);
+        let Some(mut worker) = self.workers.remove(&id) else { return };
+        if worker.open {
+            let _ = epoll.remove(worker.end.as_fd());
+        }
+        self.watch_anew();
         self.news.staff_changed = true;
         if self.workers.is_empty() {
             self.news.wakers.extend(self.gone_waker.take());
         }
-        let (lost, unstarted) = worker.ledger.close(worker.page.claim.current());
+        let (lost, unstarted) = worker.ledger.close(worker.page.claim.take_back());
+        let was_killed = status.and_then(|status| status.signal()) == Some(libc::SIGKILL);
+        if worker.lost_its_thread && was_killed && worker.doom.is_none() {
+            let what = "an end of the thread that runs its tasks, without ending itself \
+                        (`pthread_exit` does that)";
+            worker.doom = Some(Error::new(Cause::Protocol(what.to_owned())).by_worker(worker.pid));
+        }
         let cause = || {
             worker.doom.clone().unwrap_or_else(|| {
                 Error::new(Cause::WorkerLost { status, words: last_words(&worker, status) })
                     .by_worker(worker.pid)
             })
         };
-        for run in &lost {
+        for run in lost.iter().chain(&of_hand) {
             self.lose(run, &cause);
         }
         if self.plan.role != Role::Pool {
@@ -157,20 +253,29 @@ impl Core {
         }
         let first_unstarted = unstarted.first().cloned();
         self.put_back(unstarted);
+        let is_barren = lost.is_empty()
+            && of_hand.is_empty()
+            && worker.was_ready
+            && !worker.has_answered
+            && !worker.was_dismissed;
+        // What has no place by now was claimed by somebody in his last instant.
+        for board in std::mem::take(&mut self.to_leave) {
+            if is_barren && self.barren_deaths + 1 >= EARLY_DEATHS {
+                // They die of what comes before the first claim. Sent, an item can be blamed for it.
+                self.withdraw(board);
+            }
+            self.one_less(board);
+        }
         if matches!(self.state, State::Over(_)) {
             return;
         }
-        if lost.is_empty() && !worker.was_dismissed {
+        if lost.is_empty() && of_hand.is_empty() && !worker.was_dismissed {
             if !worker.was_ready {
                 self.early_death(describe_early_death(&worker, &cause()));
             } else if !worker.has_answered {
                 self.barren_death(first_unstarted, &cause);
             }
         }
-        if self.restart_at.is_none() {
-            self.hire(epoll);
-        }
-        self.feed(epoll);
     }
 
     /// A worker has died before it began anything, with items at hand: perhaps of reading them. After
@@ -267,11 +372,9 @@ fn describe_early_death(worker: &Worker, cause: &Error) -> Error {
 
 /// What a worker said of its end, in words.
 fn last_words(worker: &Worker, status: Option<ExitStatus>) -> Option<String> {
-    use std::os::unix::process::ExitStatusExt;
-
     let note = &worker.page.note;
     let panic = note.read_panic().map(|panic| format!("it panicked{panic}"));
-    let aborted = status.and_then(|status| status.signal()) == Some(nix::libc::SIGABRT);
+    let aborted = status.and_then(|status| status.signal()) == Some(libc::SIGABRT);
     match note.read_end() {
         _ if aborted && panic.is_some() => panic,
         Some(End::StackOverflow { address }) => {

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
-use crate::os::memory::{copy_in, copy_out};
+use crate::os::memory::{copy_out, copy_owned};
 
 /// Enough for a few thousand tiny results in one system call, and 16 pages of memory a worker.
 pub(crate) const CAPACITY: usize = 64 * 1024;
@@ -36,11 +36,26 @@ impl Outbox {
         self.word.store(position << LENGTH_BITS | length as u64, Ordering::Release);
     }
 
-    /// The worker appends bytes, all at once. The caller has seen to it that they fit.
-    pub(crate) fn push(&self, bytes: &[u8]) {
+    /// The bytes behind those that are here, for the worker to write to. What it writes there the parent
+    /// sees after its death alone.
+    pub(crate) fn room(&self) -> &[AtomicU8] {
+        &self.bytes[self.state().1..]
+    }
+
+    /// The worker appends the first `count` bytes of the [room](Self::room), all at once.
+    pub(crate) fn push(&self, count: usize) {
         let (position, length) = self.state();
-        copy_in(&self.bytes[length..], bytes);
-        self.publish(position, length + bytes.len());
+        self.publish(position, (length + count).min(CAPACITY));
+    }
+
+    /// The worker copies what is here, to send it.
+    pub(crate) fn copy_to(&self, to: &mut Vec<u8>) {
+        copy_owned(&self.bytes[..self.state().1], to);
+    }
+
+    /// How many bytes are here.
+    pub(crate) fn len(&self) -> usize {
+        self.state().1
     }
 
     /// The worker has sent `count` bytes, all that waited or, when none did, bytes that never were here.
@@ -74,22 +89,28 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::memory::copy_in;
 
     fn outbox() -> Box<Outbox> {
         Box::new(Outbox { word: AtomicU64::new(0), bytes: [const { AtomicU8::new(0) }; CAPACITY] })
     }
 
+    fn push(outbox: &Outbox, bytes: &[u8]) {
+        copy_in(outbox.room(), bytes);
+        outbox.push(bytes.len());
+    }
+
     #[test]
     fn the_stream_goes_on_where_the_socket_ended() {
         let outbox = outbox();
-        outbox.push(b"abcd");
+        push(&outbox, b"abcd");
         let mut read = Vec::new();
         assert_eq!(outbox.read_after(0, &mut read), 4);
         assert_eq!(outbox.read_after(3, &mut read), 1);
         assert_eq!(read, b"abcdd");
         outbox.sent(4);
         assert_eq!(outbox.read_after(4, &mut read), 0);
-        outbox.push(b"ef");
+        push(&outbox, b"ef");
         read.clear();
         assert_eq!(outbox.read_after(4, &mut read), 2);
         assert_eq!(read, b"ef");
@@ -99,7 +120,7 @@ mod tests {
     fn bytes_that_were_sent_directly_count() {
         let outbox = outbox();
         outbox.sent(1 << 20);
-        outbox.push(b"x");
+        push(&outbox, b"x");
         let mut read = Vec::new();
         assert_eq!(outbox.read_after(1 << 20, &mut read), 1);
         // The parent is behind: what it lacks is still in the socket.
@@ -111,8 +132,8 @@ mod tests {
     #[test]
     fn a_box_can_be_filled_to_the_last_byte() {
         let outbox = outbox();
-        outbox.push(&[0; CAPACITY - 1]);
-        outbox.push(b"a");
+        push(&outbox, &[0; CAPACITY - 1]);
+        push(&outbox, b"a");
         assert_eq!(outbox.state().1, CAPACITY);
     }
 

@@ -2,18 +2,55 @@
 
 #![expect(unsafe_code, reason = "the type vouches for its fields")]
 
+use std::sync::atomic::AtomicU32;
+
+use super::alarm::Alarm;
 use super::claim::Claim;
+use super::hand::Hand;
 use super::note::Note;
 use super::outbox::Outbox;
+use super::stream::{CAPACITY, Stream};
+use super::system::System;
 use crate::os::memory::Shareable;
+use crate::os::mirror::LARGEST_PAGE;
+use crate::os::robust::Robust;
 
-/// Each part begins on cache lines of its own.
+/// Each part begins on cache lines of its own. Parent and worker use the lines or the outbox, as the way
+/// of their frames is.
 #[repr(C)]
 pub(crate) struct Page {
     pub(crate) claim: Claim,
     pub(crate) note: Note,
+    pub(crate) lines: Lines,
+    pub(crate) hand: Hand<System>,
+    /// Held by the thread that runs the tasks, whose end is seen in it.
+    pub(crate) pulse: Robust,
     pub(crate) outbox: Outbox,
+    /// In a fork server's page: the process that it made last, or 0 while the kernel makes one. The kernel
+    /// writes it, so that it is known even if the server dies at once.
+    pub(crate) forked: AtomicU32,
 }
 
-// SAFETY: all fields are atomics or arrays of atomics, for which every bit pattern is a value.
+/// The words of the two rings that lie behind the page.
+#[repr(C, align(128))]
+pub(crate) struct Lines {
+    /// From the parent to the worker.
+    pub(crate) down: Stream<System>,
+    /// From the worker to the parent.
+    pub(crate) up: Stream<System>,
+    pub(crate) alarm: Alarm<System>,
+    /// For how many nanoseconds the worker may spin; the parent writes it.
+    pub(crate) spin: AtomicU32,
+}
+
+/// Where the ring from parent to worker begins in the page's file, if it has rings.
+pub(crate) const DOWN_AT: usize = size_of::<Page>().next_multiple_of(LARGEST_PAGE);
+
+/// Where the other one begins.
+pub(crate) const UP_AT: usize = DOWN_AT + CAPACITY;
+
+/// The length of a file with rings.
+pub(crate) const WITH_RINGS: usize = UP_AT + CAPACITY;
+
+// SAFETY: all fields are `Shareable` or made of atomics, for which every bit pattern is a value.
 unsafe impl Shareable for Page {}

@@ -56,6 +56,18 @@ pub(crate) trait Platform: 'static {
     /// `fence(SeqCst)`.
     fn fence();
 
+    /// One side of a pair of such fences, for who comes past all the time; see `os/barrier.rs`.
+    #[inline]
+    fn light_fence() {
+        Self::fence();
+    }
+
+    /// The other side of the pair, for who comes past rarely. False: it has failed.
+    fn heavy_fence() -> bool {
+        Self::fence();
+        true
+    }
+
     /// This process.
     fn me() -> Owner;
 

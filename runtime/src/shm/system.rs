@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use nix::sched::sched_getcpu;
 
 use super::bell::Bell;
+use super::board::Board;
+use super::hand::Hand;
 use super::heap;
 use super::lock::RawLock;
 use super::platform::{Owner, Platform, Word};
@@ -22,7 +24,7 @@ use super::sync::rlock::RLock;
 use super::sync::semaphore::Semaphore;
 use super::value::Head;
 use crate::os::memory::Shareable;
-use crate::os::{clock, futex};
+use crate::os::{barrier, clock, futex};
 
 /// How long a waiter spins before it sleeps: about as long as a wake takes, to and fro.
 const SPIN: Duration = Duration::from_micros(25);
@@ -87,6 +89,15 @@ impl Platform for System {
     #[inline]
     fn fence() {
         fence(Ordering::SeqCst);
+    }
+
+    #[inline]
+    fn light_fence() {
+        barrier::light();
+    }
+
+    fn heavy_fence() -> bool {
+        barrier::heavy()
     }
 
     #[inline]
@@ -160,6 +171,10 @@ unsafe impl Shareable for RawLock<System> {}
 unsafe impl Shareable for Bell<System> {}
 // SAFETY: as above, for all its fields.
 unsafe impl Shareable for Claims<System> {}
+// SAFETY: as above, for all its fields.
+unsafe impl Shareable for Board<System> {}
+// SAFETY: as above, for all its fields.
+unsafe impl Shareable for Hand<System> {}
 // SAFETY: as above.
 unsafe impl Shareable for Head<System> {}
 // SAFETY: as above.

@@ -1,13 +1,18 @@
 //! What every backend must do, whatever it is made of. A backend takes part with one line at the end.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::fence;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::frame::{Header, Kind, MAX_BODY, Malformed};
-use super::{ParentEnd, Received, SharedBytes, WorkerInput, WorkerOutput};
+use super::{ParentEnd, ROOM, Received, SharedBytes, WorkerInput, WorkerOutput};
+use crate::os::memory::{Shared, copy_in};
 use crate::os::wait;
+use crate::shm::page::Page;
 
 /// Connected ends. Those of the worker block, so what is long is done on a thread of its own.
 type Ends = (Box<dyn ParentEnd>, Box<dyn WorkerInput>, Box<dyn WorkerOutput>);
@@ -51,6 +56,11 @@ fn frame(kind: Kind, number: u32, body: &[u8]) -> Vec<u8> {
 /// Waits until something may have arrived.
 fn rest(parent: &dyn ParentEnd) {
     let _ = wait::ready(&[parent.as_fd()], Some(Duration::from_millis(1)));
+}
+
+fn tell(output: &mut dyn WorkerOutput, parts: [&[u8]; 2]) -> io::Result<()> {
+    output.write(parts)?;
+    output.flush()
 }
 
 fn flush(parent: &mut dyn ParentEnd) -> io::Result<()> {
@@ -107,7 +117,7 @@ fn frames_reach_the_parent_in_order_and_whole((mut parent, input, mut output): E
         for (number, size) in (0..).zip(SIZES) {
             let body = body(number, size);
             let header = Header::new(Kind::Value, number, size).to_bytes();
-            output.send([&header, &body]).unwrap();
+            tell(&mut *output, [&header, &body]).unwrap();
         }
         drop(input);
     });
@@ -190,7 +200,8 @@ fn a_large_body_is_taken_whole((mut parent, _input, mut output): Ends) {
     let worker = thread::spawn(move || {
         for number in 0..4 {
             let body = body(number, 2 << 20);
-            output.send([&Header::new(Kind::Value, number, body.len()).to_bytes(), &body]).unwrap();
+            tell(&mut *output, [&Header::new(Kind::Value, number, body.len()).to_bytes(), &body])
+                .unwrap();
         }
         output
     });
@@ -209,9 +220,9 @@ fn a_large_body_is_taken_whole((mut parent, _input, mut output): Ends) {
     worker.join().unwrap();
 }
 
-/// The stream is cut in three: what the socket brought, what came another way before the socket brings
-/// it, too, and the rest.
-fn bytes_that_came_another_way_are_seen_once(ends: &dyn Fn() -> Ends) {
+/// The stream is cut in three: what the parent was told of, what it takes in before it is told, and the
+/// rest.
+fn what_is_published_is_seen_once(ends: &dyn Fn() -> Ends) {
     let mut stream = Vec::new();
     for number in 0..3 {
         stream.extend(frame(Kind::Value, number, &body(number, 5)));
@@ -219,7 +230,8 @@ fn bytes_that_came_another_way_are_seen_once(ends: &dyn Fn() -> Ends) {
     for first in 0..=stream.len() {
         for second in (first..=stream.len()).step_by(3) {
             let (mut parent, _input, mut output) = ends();
-            output.send([&stream[..first], b""]).unwrap();
+            output.write([&stream[..first], b""]).unwrap();
+            output.flush().unwrap();
             while parent.received() < first as u64 {
                 if parent.receive().unwrap() == Received::Nothing {
                     rest(&*parent);
@@ -233,10 +245,13 @@ fn bytes_that_came_another_way_are_seen_once(ends: &dyn Fn() -> Ends) {
                 }
             };
             look(&mut *parent);
-            parent.take_in(&stream[first..second]);
+            output.write([&stream[first..second], b""]).unwrap();
+            assert_eq!(parent.look(), second > first);
+            assert!(!parent.look());
             assert_eq!(parent.received(), second as u64);
             look(&mut *parent);
-            output.send([&stream[first..second], &stream[second..]]).unwrap();
+            output.write([b"", &stream[second..]]).unwrap();
+            output.flush().unwrap();
             drop((output, _input));
             while parent.receive().unwrap() != Received::End {
                 look(&mut *parent);
@@ -247,13 +262,30 @@ fn bytes_that_came_another_way_are_seen_once(ends: &dyn Fn() -> Ends) {
     }
 }
 
+/// A worker dies with something published and something only written.
+fn what_is_written_and_not_published_can_be_seen_afterwards(ends: &dyn Fn() -> Ends) {
+    for published in [0, 1, 20, 5000, ROOM] {
+        for written in [0, 1, 20, ROOM] {
+            let (mut parent, input, mut output) = ends();
+            let (first, second) = (body(1, published), body(2, written));
+            output.write([&first, b""]).unwrap();
+            copy_in(output.room(written).unwrap(), &second);
+            drop((input, output));
+            while parent.receive().unwrap() != Received::End {}
+            parent.look();
+            assert_eq!((parent.received(), parent.bytes()), (published as u64, &first[..]));
+            assert_eq!(parent.unpublished(written), second);
+        }
+    }
+}
+
 fn the_worker_sees_the_parents_end((mut parent, mut input, mut output): Ends) {
     parent.queue(&frame(Kind::Tasks, 1, b"last"));
     flush(&mut *parent).unwrap();
     drop(parent);
     assert_eq!(input.next().unwrap().unwrap().1, b"last");
     assert!(input.next().unwrap().is_none());
-    assert!(output.send([b"into the void", b""]).is_err());
+    assert!(tell(&mut *output, [b"into the void", b""]).is_err());
 }
 
 fn a_frame_that_the_parent_cuts_off_is_the_end((mut parent, mut input, _output): Ends) {
@@ -265,8 +297,7 @@ fn a_frame_that_the_parent_cuts_off_is_the_end((mut parent, mut input, _output):
 }
 
 fn the_parent_sees_the_workers_end((mut parent, input, mut output): Ends) {
-    output
-        .send([&frame(Kind::Value, 1, b"last"), &frame(Kind::Value, 2, b"cut off")[..20]])
+    tell(&mut *output, [&frame(Kind::Value, 1, b"last"), &frame(Kind::Value, 2, b"cut off")[..20]])
         .unwrap();
     // What the worker hasn't read doesn't hide what it has sent.
     parent.queue(&frame(Kind::Tasks, 1, &[0; 1000]));
@@ -288,7 +319,7 @@ fn what_is_no_frame_is_said_on_either_side(ends: &dyn Fn() -> Ends) {
     let too_long = Header { kind: Kind::Value, number: 0, length: MAX_BODY + 1 }.to_bytes();
     for garbage in [[0xff; 16], [0; 16], *b"GET / HTTP/1.1\r\n", too_long] {
         let (mut parent, mut input, mut output) = ends();
-        output.send([&frame(Kind::Value, 9, b"good"), &garbage]).unwrap();
+        tell(&mut *output, [&frame(Kind::Value, 9, b"good"), &garbage]).unwrap();
         assert_eq!(receive(&mut *parent).unwrap().unwrap().1, b"good");
         receive(&mut *parent).unwrap_err();
         receive(&mut *parent).unwrap_err();
@@ -300,7 +331,74 @@ fn what_is_no_frame_is_said_on_either_side(ends: &dyn Fn() -> Ends) {
     }
 }
 
-fn nothing_to_read_is_nothing((mut parent, input, _output): Ends) {
+/// The parent waits on the descriptor, as it does in the program.
+fn what_is_told_ends_a_wait((mut parent, _input, mut output): Ends) {
+    let watch = parent.watch();
+    for number in 0..100 {
+        let worker = thread::spawn(move || {
+            tell(&mut *output, [&frame(Kind::Value, number, b"x"), b""]).unwrap();
+            output
+        });
+        while parent.next().unwrap().is_none() {
+            if let Some(watch) = &watch {
+                watch.arm();
+                fence(SeqCst);
+            }
+            if !watch.as_ref().is_some_and(|watch| watch.has_news()) {
+                let ready = wait::ready(&[parent.as_fd()], Some(Duration::from_secs(60))).unwrap();
+                assert_eq!(ready, [0], "nobody is told");
+            }
+            if let Some(watch) = &watch {
+                watch.disarm();
+            }
+            parent.receive().unwrap();
+        }
+        output = worker.join().unwrap();
+    }
+}
+
+/// A worker that waits sleeps soon, and wakes up for every frame.
+fn what_is_sent_ends_a_wait((mut parent, mut input, _output): Ends) {
+    assert!(!input.wait(Duration::from_millis(1)));
+    let worker = thread::spawn(move || {
+        for number in 0..100 {
+            while !input.wait(Duration::from_secs(60)) {}
+            assert_eq!(input.next().unwrap().unwrap().0.number, number);
+        }
+    });
+    for number in 0..100 {
+        parent.queue(&frame(Kind::Tasks, number, b"x"));
+        assert!(parent.flush().unwrap());
+        if number % 10 == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    worker.join().unwrap();
+}
+
+fn memory_that_is_given_back_is_taken_again((mut parent, mut input, mut output): Ends) {
+    for number in 0..3 {
+        let long = body(number, 3 << 20);
+        parent.queue(&frame(Kind::Tasks, number, &long));
+        let worker = thread::spawn(move || {
+            let body = input.next().unwrap().unwrap().1.to_vec();
+            tell(&mut *output, [&frame(Kind::Value, number, &body), b""]).unwrap();
+            (input, output)
+        });
+        flush(&mut *parent).unwrap();
+        assert!(receive(&mut *parent).unwrap().unwrap().1 == long);
+        (input, output) = worker.join().unwrap();
+        parent.shrink();
+        output.shrink();
+        assert!(!parent.is_grown() && !output.is_grown());
+        // What is small goes through what is left.
+        parent.queue(&frame(Kind::Tasks, number, b"small"));
+        assert!(parent.flush().unwrap());
+        assert_eq!(input.next().unwrap().unwrap().1, b"small");
+    }
+}
+
+fn nothing_to_read_is_nothing((mut parent, mut input, _output): Ends) {
     assert_eq!(parent.receive().unwrap(), Received::Nothing);
     assert!(parent.next().unwrap().is_none());
     assert!(parent.flush().unwrap(), "nothing is left to send");
@@ -345,15 +443,31 @@ macro_rules! conforms {
             a_frame_that_the_parent_cuts_off_is_the_end
             the_parent_sees_the_workers_end
             a_worker_that_goes_while_it_is_sent_to_is_an_error
+            what_is_told_ends_a_wait
+            what_is_sent_ends_a_wait
+            memory_that_is_given_back_is_taken_again
             nothing_to_read_is_nothing;
-            bytes_that_came_another_way_are_seen_once
+            what_is_published_is_seen_once
+            what_is_written_and_not_published_can_be_seen_afterwards
             what_is_no_frame_is_said_on_either_side
         }
     };
 }
 
+conforms!(ring: {
+    let (ours, theirs) = crate::os::socket::pair().unwrap();
+    let (memory, fd) = crate::transport::ring::Memory::create().unwrap();
+    let page = Arc::new(Shared::<Page>::open(fd.as_fd()).unwrap());
+    let socket = Arc::new(theirs.into());
+    let (input, output) = crate::transport::ring::worker_ends(socket, page, fd.as_fd()).unwrap();
+    let parent = crate::transport::ring::ParentRing::new(ours, memory, 50_000);
+    (Box::new(parent), Box::new(input), Box::new(output))
+});
+
 conforms!(socket: {
     let (ours, theirs) = crate::os::socket::pair().unwrap();
-    let (input, output) = crate::transport::socket::worker_ends(Arc::new(theirs.into()));
-    (Box::new(crate::transport::socket::ParentSocket::new(ours)), Box::new(input), Box::new(output))
+    let (page, fd) = Shared::<Page>::create(c"test").unwrap();
+    let theirs_page = Arc::new(Shared::open(fd.as_fd()).unwrap());
+    let (input, output) = crate::transport::socket::worker_ends(Arc::new(theirs.into()), theirs_page);
+    (Box::new(crate::transport::socket::ParentSocket::new(ours, Arc::new(page))), Box::new(input), Box::new(output))
 });

@@ -11,6 +11,9 @@
 //! ```
 
 use std::io;
+use std::sync::atomic::AtomicU8;
+
+use crate::os::memory::copy_owned;
 
 /// Longer bodies are refused. It is above any memory of today, and keeps sums of lengths from
 /// overflowing.
@@ -39,6 +42,10 @@ pub(crate) enum Kind {
     Forget = 4,
     /// Parent: end.
     Exit = 5,
+    /// Parent: a board to claim items from.
+    Join = 6,
+    /// Parent, to a fork server: make a process for the socket that comes with it.
+    Fork = 7,
 
     /// Worker: it runs the right build and takes tasks.
     Ready = 64,
@@ -58,18 +65,33 @@ pub(crate) enum Kind {
     BadResult = 71,
     /// Worker: an item's result with handles in it, as the name of a parcel.
     Parcel = 73,
+    /// Fork server: it has made a process; its number.
+    Forked = 78,
+    /// Fork server: the system doesn't let it make one; the error's number.
+    NotForked = 79,
     /// Worker: the nanoseconds that some items have taken.
     Spent = 72,
+    /// Worker: results of items that it has claimed.
+    Values = 74,
+    /// Worker: what became of one such item, when that isn't a short result.
+    Apart = 75,
+    /// Worker: it finds no more items on a board; how many it has run, and their nanoseconds.
+    Left = 76,
+    /// Worker: there is more work on a board than those can do soon who were told of it.
+    More = 77,
 }
 
 impl Kind {
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         use Kind::*;
         // The most frequent come first: this runs for every item.
         [
             Value,
             Tasks,
             Spent,
+            Values,
+            Join,
+            Left,
             Panicked,
             Init,
             Bind,
@@ -82,6 +104,11 @@ impl Kind {
             Parcel,
             BadArguments,
             BadResult,
+            Apart,
+            More,
+            Fork,
+            Forked,
+            NotForked,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -111,7 +138,7 @@ impl Header {
         bytes
     }
 
-    fn from_bytes(bytes: [u8; Self::SIZE]) -> Result<Self, Malformed> {
+    pub(crate) fn from_bytes(bytes: [u8; Self::SIZE]) -> Result<Self, Malformed> {
         let word = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
         let length = u64::from_le_bytes(bytes[8..].try_into().expect("eight bytes"));
         let kind = Kind::from_byte(word as u8).filter(|_| word & 0xffff_ff00 == 0);
@@ -156,6 +183,8 @@ impl Small {
 pub(crate) enum Malformed {
     Kind(u32),
     Length(u64),
+    /// There are no bytes where they should be.
+    Position,
 }
 
 impl std::fmt::Display for Malformed {
@@ -163,6 +192,7 @@ impl std::fmt::Display for Malformed {
         match self {
             Self::Kind(word) => write!(f, "a frame that begins with {word:#010x}"),
             Self::Length(length) => write!(f, "a frame that claims {length} bytes"),
+            Self::Position => f.write_str("a position in its stream where it can't be"),
         }
     }
 }
@@ -221,6 +251,33 @@ impl Incoming {
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.buffer.truncate(self.end);
         self.buffer.extend_from_slice(bytes);
+        self.end = self.buffer.len();
+    }
+
+    /// How many bytes are best taken next, of many: a large body is taken to its exact end.
+    pub(crate) fn wanted(&self) -> usize {
+        match self.header() {
+            Some(Ok(header)) if header.length >= LARGE as u64 && self.missing() > 0 => {
+                self.missing()
+            }
+            _ => usize::MAX,
+        }
+    }
+
+    /// Appends bytes of shared memory, copied once.
+    pub(crate) fn append_shared(&mut self, bytes: &[AtomicU8]) {
+        self.buffer.truncate(self.end);
+        if self.start == self.end {
+            self.buffer.clear();
+            self.start = 0;
+            if self.buffer.capacity() > 4 * CHUNK {
+                self.buffer = Vec::new();
+            }
+        } else if self.start > self.end / 2 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        copy_owned(bytes, &mut self.buffer);
         self.end = self.buffer.len();
     }
 

@@ -1,10 +1,11 @@
 //! The first message: it lies in the socket before the worker starts.
 //!
 //! ```text
-//! magic 8 bytes | nonce 16 bytes | length u32 | Hello, encoded           + two descriptors
+//! magic 8 bytes | nonce 16 bytes | length u32 | Hello, encoded           + descriptors
 //! ```
 //!
-//! The descriptors are those of the page that parent and worker share, and of the family's heap.
+//! The descriptors are those of the page that parent and worker share, of what a forked process has to
+//! change about itself ([`Changes`]), and of the family's heap.
 //!
 //! The nonce stands in the worker's environment, too. A process that finds the variable without a
 //! socket in which this very message waits is no worker, whatever the variable says.
@@ -66,7 +67,31 @@ pub(crate) struct Hello {
     pub(crate) lineage: Vec<u32>,
     pub(crate) role: Role,
     pub(crate) stack_size: u64,
+    /// Whether frames go through rings behind the page, not through the socket.
+    pub(crate) with_rings: bool,
     pub(crate) build: Build,
+    /// Whether the parent's fences are such that the worker's may be light: `os/barrier.rs`.
+    pub(crate) light_fences: bool,
+    /// For a process that a fork server makes.
+    pub(crate) changes: Option<Changes>,
+}
+
+/// What a forked process changes about itself, so that it is as if its parent had started it just now. Its
+/// pool's workers are as the server is.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+pub(crate) struct Changes {
+    /// Variables of the environment with their new value; none: they are unset.
+    pub(crate) env: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Whether a descriptor of its directory comes along.
+    pub(crate) directory: bool,
+    /// For which standard streams descriptors come along, behind that of the directory.
+    pub(crate) streams: [bool; 3],
+}
+
+impl Changes {
+    fn descriptors(&self) -> usize {
+        usize::from(self.directory) + self.streams.iter().filter(|comes| **comes).count()
+    }
 }
 
 /// What kind of worker a process is.
@@ -76,6 +101,8 @@ pub(crate) enum Role {
     Pool,
     /// Runs one task and ends as it ended; a daemon never outlives its parent.
     Process { daemon: bool },
+    /// Makes workers by forking itself, runs no tasks, and never outlives its parent.
+    Server,
 }
 
 /// Which build of which program this is.
@@ -100,22 +127,31 @@ impl Build {
     }
 }
 
-/// Puts the hello, and the page and the heap, if there is one, beside it, into a socket that nobody reads yet.
+/// What comes with a hello, or goes with it.
+pub(crate) struct Descriptors<T> {
+    pub(crate) page: T,
+    /// As [`Changes`] lists them.
+    pub(crate) changes: Vec<T>,
+    pub(crate) heap: Option<T>,
+}
+
+/// Puts the hello and its descriptors into a socket that nobody reads yet.
 pub(crate) fn send(
     socket: &UnixStream,
     nonce: Nonce,
     hello: &Hello,
-    page: BorrowedFd<'_>,
-    heap: Option<BorrowedFd<'_>>,
+    fds: Descriptors<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let mut body = Vec::new();
     codec::encode(hello, &mut body).map_err(io::Error::other)?;
     if body.len() > MAX {
-        return Err(io::Error::other("the process's name is too long"));
+        let text = "the process's name, or what it is to change in its environment, is too long";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let length = (body.len() as u32).to_le_bytes();
     let parts = [&MAGIC[..], &nonce.0, &length, &body].map(IoSlice::new);
-    let sent = socket::send(socket, &parts, &[page].into_iter().chain(heap).collect::<Vec<_>>())?;
+    let fds: Vec<_> = [fds.page].into_iter().chain(fds.changes).chain(fds.heap).collect();
+    let sent = socket::send(socket, &parts, &fds)?;
     if sent == HEAD + length.len() + body.len() {
         Ok(())
     } else {
@@ -130,8 +166,8 @@ pub(crate) fn waits_in(socket: BorrowedFd<'_>, nonce: Nonce) -> bool {
     count == HEAD && head[..MAGIC.len()] == MAGIC && head[MAGIC.len()..] == nonce.0
 }
 
-/// Takes the hello, and the descriptors of the page and the heap, out of the socket in which it waits.
-pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Hello, OwnedFd, Option<OwnedFd>)> {
+/// Takes the hello and its descriptors out of the socket in which it waits.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Hello, Descriptors<OwnedFd>)> {
     let mut head = [0; HEAD + 4];
     let (count, fds) = socket::receive(socket, &mut head)?;
     let length = u32::from_le_bytes(*head.last_chunk().expect("the head ends with a length"));
@@ -143,10 +179,15 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Hello, OwnedFd, Opt
         return Err(incomplete());
     }
     let mut fds = fds.into_iter();
+    let hello: Hello = codec::decode(&body).map_err(io::Error::other)?;
     let page = fds.next().ok_or_else(incomplete)?;
-    let heap = fds.next();
-    let hello = codec::decode(&body).map_err(io::Error::other)?;
-    Ok((hello, page, heap))
+    let expected = hello.changes.as_ref().map_or(0, Changes::descriptors);
+    let changes: Vec<_> = fds.by_ref().take(expected).collect();
+    if changes.len() < expected {
+        return Err(incomplete());
+    }
+    let fds = Descriptors { page, changes, heap: fds.next() };
+    Ok((hello, fds))
 }
 
 #[cfg(test)]
@@ -161,7 +202,10 @@ mod tests {
             lineage: vec![1],
             role: Role::Process { daemon: true },
             stack_size: 1 << 20,
+            with_rings: true,
+            light_fences: true,
             build: Build { id: Some(vec![1, 2]), file: (0, 0, 0, 0, 0), tasks: 3 },
+            changes: Some(Changes { directory: true, ..Changes::default() }),
         }
     }
 
@@ -170,11 +214,14 @@ mod tests {
         let (ours, theirs) = socket::pair().unwrap();
         let nonce = Nonce::random();
         let page = std::fs::File::open("/dev/null").unwrap();
-        send(&ours, nonce, &hello(), page.as_fd(), Some(page.as_fd())).unwrap();
+        let fd = page.as_fd();
+        let fds = Descriptors { page: fd, changes: vec![fd], heap: Some(fd) };
+        send(&ours, nonce, &hello(), fds).unwrap();
         assert!(waits_in(theirs.as_fd(), nonce));
         assert!(!waits_in(theirs.as_fd(), Nonce::random()));
-        let (received, _page, _heap) = receive(theirs.as_fd()).unwrap();
+        let (received, fds) = receive(theirs.as_fd()).unwrap();
         assert_eq!(received.name, "Process-1");
+        assert!(fds.changes.len() == 1 && fds.heap.is_some());
         assert!(!waits_in(theirs.as_fd(), nonce));
     }
 

@@ -1,9 +1,11 @@
 //! The body of a [`Tasks`](super::frame::Kind::Tasks) frame: a head, then the items.
 //!
 //! ```text
-//! callee 17 bytes | timed u8 | 0 u16 | epoch u32 | bound arguments' number u64 | count u32 | 0 u32
+//! callee 17 bytes | timed u8 | typed u8 | 0 u8 | epoch u32 | bound arguments' number u64 | count u32 | 0 u32
 //! then for each item: length u64 | encoded arguments
 //! ```
+//!
+//! Typed arguments of a fixed size follow each other without their lengths.
 //!
 //! The frame's own number is that of the first item in its epoch.
 
@@ -22,6 +24,8 @@ pub(crate) struct TaskHead {
     pub(crate) callee: CalleeBytes,
     /// The worker tells when each item starts.
     pub(crate) timed: bool,
+    /// Arguments and results are encoded as [`typed`](super::codec::typed) ones.
+    pub(crate) typed: bool,
     pub(crate) epoch: u32,
     /// The number under which the callable's bound arguments were sent; 0 if it has none.
     pub(crate) bound: u64,
@@ -35,6 +39,7 @@ impl TaskHead {
         let mut bytes = [0; Self::SIZE];
         bytes[..17].copy_from_slice(&self.callee);
         bytes[17] = u8::from(self.timed);
+        bytes[18] = u8::from(self.typed);
         bytes[20..24].copy_from_slice(&self.epoch.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.bound.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.count.to_le_bytes());
@@ -48,6 +53,7 @@ impl TaskHead {
         let head = Self {
             callee: *head.first_chunk().expect("the head begins with the callee"),
             timed: head[17] != 0,
+            typed: head[18] != 0,
             epoch: word(20),
             bound: u64::from(word(24)) | u64::from(word(28)) << 32,
             count: word(32),
@@ -63,8 +69,10 @@ const MOST_EXPECTED: usize = 16 << 20;
 #[derive(Default, Debug)]
 pub(crate) struct Inputs {
     bytes: SharedBytes,
-    /// Where each item begins; the end is the next one's beginning.
+    /// Where each item begins; the end is the next one's beginning. Empty if all are of one size.
     starts: Vec<usize>,
+    /// The size of every item, and how many there are, if they are of one.
+    fixed: Option<(usize, usize)>,
     /// The handles in them, held until the items are done.
     handles: Vec<Object>,
 }
@@ -88,6 +96,46 @@ impl Inputs {
         Ok(())
     }
 
+    /// None yet; if a size is given, it is that of each.
+    pub(crate) fn of_size(size: Option<usize>) -> Self {
+        Self { fixed: size.map(|size| (size, 0)), ..Self::default() }
+    }
+
+    /// Appends at most so many items of a fixed size, as `write` does with each.
+    #[inline]
+    pub(crate) fn extend_fixed<T>(
+        &mut self,
+        items: &mut impl Iterator<Item = T>,
+        most: usize,
+        write: impl Fn(&T, &mut Vec<u8>),
+    ) {
+        let bytes = SharedBytes::get_mut(&mut self.bytes).expect("inputs are shared once complete");
+        let (size, count) = self.fixed.as_mut().expect("the items are of a fixed size");
+        bytes.reserve(size.saturating_mul(items.size_hint().0).min(MOST_EXPECTED));
+        for item in items.take(most.saturating_sub(*count)) {
+            write(&item, bytes);
+            *count += 1;
+        }
+        debug_assert_eq!(bytes.len(), *size * *count, "each item has the size that was said");
+    }
+
+    /// The size of every item, if they are of one.
+    pub(crate) fn fixed_size(&self) -> Option<usize> {
+        self.fixed.map(|(size, _)| size)
+    }
+
+    /// Where each item begins, and the end, if they are of different sizes.
+    pub(crate) fn starts(&self) -> impl ExactSizeIterator<Item = usize> {
+        (0..self.starts.len() + 1).map(|item| self.start(item))
+    }
+
+    fn start(&self, item: usize) -> usize {
+        match self.fixed {
+            Some((size, _)) => item * size,
+            None => self.starts.get(item).copied().unwrap_or(self.bytes.len()),
+        }
+    }
+
     /// Runs `encode`, which pushes items, and holds the handles in these.
     pub(crate) fn collect<R>(&mut self, encode: impl FnOnce(&mut Self) -> R) -> R {
         let (result, mut handles) = passing::collecting(|| encode(self));
@@ -109,7 +157,7 @@ impl Inputs {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.starts.len()
+        self.fixed.map_or(self.starts.len(), |(_, count)| count)
     }
 
     /// How many bytes they take.
@@ -119,24 +167,30 @@ impl Inputs {
 
     /// The bytes that hold the items of a range.
     pub(crate) fn span(&self, items: Range<usize>) -> (&SharedBytes, Range<usize>) {
-        let at = |item: usize| self.starts.get(item).copied().unwrap_or(self.bytes.len());
-        (&self.bytes, at(items.start)..at(items.end))
+        (&self.bytes, self.start(items.start)..self.start(items.end))
     }
 }
 
 /// The items of a frame, one after the other. Ends early, with `None`, where a length is wrong.
 pub(crate) struct Items<'a> {
     rest: &'a [u8],
+    size: Option<usize>,
 }
 
 impl<'a> Items<'a> {
-    pub(crate) fn new(rest: &'a [u8]) -> Self {
-        Self { rest }
+    /// `size` is that of every item, if they are of one.
+    pub(crate) fn new(rest: &'a [u8], size: Option<usize>) -> Self {
+        Self { rest, size }
     }
 
     pub(crate) fn next(&mut self) -> Option<&'a [u8]> {
-        let (length, rest) = self.rest.split_first_chunk::<8>()?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let (length, rest) = match self.size {
+            Some(size) => (size, self.rest),
+            None => {
+                let (length, rest) = self.rest.split_first_chunk::<8>()?;
+                (usize::try_from(u64::from_le_bytes(*length)).ok()?, rest)
+            }
+        };
         let (item, rest) = rest.split_at_checked(length)?;
         self.rest = rest;
         Some(item)
@@ -152,6 +206,7 @@ mod tests {
         let head = TaskHead {
             callee: *b"abcdefghijklmnopq",
             timed: true,
+            typed: true,
             epoch: 0x0102_0304,
             bound: u64::MAX - 5,
             count: 77,
@@ -182,7 +237,7 @@ mod tests {
         }
         assert_eq!(inputs.len(), 3);
         let (bytes, range) = inputs.span(1..3);
-        let mut items = Items::new(&bytes[range]);
+        let mut items = Items::new(&bytes[range], None);
         assert_eq!(items.next(), Some(&b""[..]));
         assert_eq!(items.next(), Some(&b"three"[..]));
         assert_eq!(items.next(), None);
@@ -190,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_wrong_length_ends_the_items() {
-        assert_eq!(Items::new(&[255; 12]).next(), None);
-        assert_eq!(Items::new(&[5, 0, 0, 0, 0, 0, 0, 0, 1]).next(), None);
+        assert_eq!(Items::new(&[255; 12], None).next(), None);
+        assert_eq!(Items::new(&[5, 0, 0, 0, 0, 0, 0, 0, 1], None).next(), None);
     }
 }

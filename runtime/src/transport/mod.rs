@@ -6,6 +6,7 @@
 //! `link_conformance.rs`.
 
 pub(crate) mod auth;
+pub(crate) mod board;
 pub(crate) mod codec;
 #[cfg(test)]
 mod conformance;
@@ -18,7 +19,9 @@ pub(crate) mod link;
 #[cfg(test)]
 mod link_conformance;
 pub(crate) mod message;
+mod outgoing;
 pub(crate) mod pipe;
+pub(crate) mod ring;
 pub(crate) mod scratch;
 pub(crate) mod socket;
 pub(crate) mod stream;
@@ -26,9 +29,17 @@ pub(crate) mod stream;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::time::Duration;
 
 use frame::{Body, Header, Malformed};
+use ring::Watch;
+
+use crate::os::epoll::Interest;
+use crate::os::memory::{Shared, copy_in};
+use crate::shm::page::Page;
 
 /// Bytes that frames may refer to instead of copying them.
 pub(crate) type SharedBytes = Arc<Vec<u8>>;
@@ -79,17 +90,42 @@ pub(crate) trait ParentEnd: Send {
     /// How many bytes of the worker's stream have been taken in.
     fn received(&self) -> u64;
 
-    /// Takes in bytes of the stream that came another way; they are skipped where it delivers them.
-    fn take_in(&mut self, bytes: &[u8]);
+    /// Takes in what the worker has published and nobody was told of yet. True: there was something.
+    fn look(&mut self) -> bool;
 
-    /// What to wait on.
+    /// The first bytes of the room behind what the worker has published ([`WorkerOutput::room`]). To be
+    /// asked for when the worker is dead and everything that it has published was taken in.
+    fn unpublished(&self, count: usize) -> Vec<u8>;
+
+    /// Whether it holds memory that only long frames need.
+    fn is_grown(&self) -> bool;
+
+    /// Gives that memory back, if it isn't in use.
+    fn shrink(&mut self);
+
+    /// What to wait on, for something to have arrived.
     fn as_fd(&self) -> BorrowedFd<'_>;
+
+    /// What to wait for there while something couldn't be sent.
+    fn waits_for_room(&self) -> Interest;
+
+    /// What to look at, without this end's lock, and what to tell before a wait; none if the descriptor is
+    /// enough.
+    fn watch(&self) -> Option<Arc<Watch>>;
 }
 
 /// What a worker reads from. It blocks.
 pub(crate) trait WorkerInput: Send {
+    /// Whether [`next`](Self::next) would not block, as far as that can be told without a system call.
+    fn is_ready(&mut self) -> bool;
+
     /// Whether [`next`](Self::next) would not block.
-    fn is_ready(&self) -> bool;
+    fn poll(&mut self) -> bool {
+        self.is_ready()
+    }
+
+    /// Waits until something has come, or for so long. False: nothing has.
+    fn wait(&mut self, limit: Duration) -> bool;
 
     /// The next frame; none when the parent has gone.
     ///
@@ -98,11 +134,80 @@ pub(crate) trait WorkerInput: Send {
     fn next(&mut self) -> io::Result<Option<(Header, &[u8])>>;
 }
 
-/// What a worker writes to. It blocks.
+/// A worker's ends, of the backend that its parent has chosen.
+///
+/// # Errors
+/// The memory can't be mapped.
+pub(crate) fn worker_ends(
+    with_rings: bool,
+    socket: Arc<UnixStream>,
+    page: Arc<Shared<Page>>,
+    memory: BorrowedFd<'_>,
+) -> io::Result<(Box<dyn WorkerInput>, Box<dyn WorkerOutput>)> {
+    if with_rings {
+        let (input, output) = ring::worker_ends(socket, page, memory)?;
+        Ok((Box::new(input), Box::new(output)))
+    } else {
+        let (input, output) = socket::worker_ends(socket, page);
+        Ok((Box::new(input), Box::new(output)))
+    }
+}
+
+/// So much room there is at most to write in before it is published.
+pub(crate) const ROOM: usize = 32 * 1024;
+
+const _: () = assert!(ROOM <= u16::MAX as usize, "places in it are told in 16 bits");
+
+/// What a worker writes to: a stream of bytes. What is published will reach the parent, even if this
+/// process dies at that moment. It blocks.
 pub(crate) trait WorkerOutput: Send {
-    /// Sends all of the parts.
+    /// Bytes behind what was published, at least `least` of them, in one piece. The parent can see what is
+    /// written there when this process is dead.
     ///
     /// # Errors
     /// The parent has gone.
-    fn send(&mut self, parts: [&[u8]; 2]) -> io::Result<()>;
+    ///
+    /// # Panics
+    /// More than [`ROOM`] is wanted.
+    fn room(&mut self, least: usize) -> io::Result<&[AtomicU8]>;
+
+    /// Publishes the first `count` bytes of the room.
+    ///
+    /// # Errors
+    /// The parent has gone.
+    fn publish(&mut self, count: usize) -> io::Result<()>;
+
+    /// Publishes bytes that are longer than the room.
+    ///
+    /// # Errors
+    /// The parent has gone.
+    fn stream(&mut self, parts: [&[u8]; 2]) -> io::Result<()>;
+
+    /// Tells the parent of all that was published.
+    ///
+    /// # Errors
+    /// The parent has gone.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Whether it holds memory that only long frames need.
+    fn is_grown(&self) -> bool;
+
+    /// Gives that memory back, if it isn't in use.
+    fn shrink(&mut self);
+
+    /// Publishes all of the parts.
+    ///
+    /// # Errors
+    /// The parent has gone.
+    fn write(&mut self, parts: [&[u8]; 2]) -> io::Result<()> {
+        let [first, second] = parts;
+        let length = first.len() + second.len();
+        if length > ROOM {
+            return self.stream(parts);
+        }
+        let room = self.room(length)?;
+        copy_in(room, first);
+        copy_in(&room[first.len()..], second);
+        self.publish(length)
+    }
 }

@@ -1,42 +1,34 @@
 //! The backend on a Unix stream socket pair.
+//!
+//! What a worker publishes gathers in the shared outbox first, where it is safe from the worker's death,
+//! and goes through the socket many results at a time.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::time::{Duration, Instant};
 
 use super::frame::{Body, Header, Incoming, Malformed};
-use super::{ParentEnd, Received, SharedBytes, WorkerInput, WorkerOutput};
-use crate::os::socket;
-
-/// Shorter ranges are copied: a system call's cost for one more part is that of copying about this.
-const WORTH_SHARING: usize = 4 * 1024;
+use super::outgoing::Outgoing;
+use super::ring::Watch;
+use super::{ParentEnd, ROOM, Received, SharedBytes, WorkerInput, WorkerOutput};
+use crate::os::epoll::Interest;
+use crate::os::memory::{Shared, copy_owned};
+use crate::os::{socket, wait};
+use crate::shm::outbox;
+use crate::shm::page::Page;
 
 /// Parts for one system call.
 const PARTS: usize = 64;
 
-enum Part {
-    Owned(Vec<u8>),
-    Shared(SharedBytes, Range<usize>),
-}
-
-impl Part {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Owned(bytes) => bytes,
-            Self::Shared(bytes, range) => &bytes[range.clone()],
-        }
-    }
-}
-
 /// The parent's end of the pair.
 pub(crate) struct ParentSocket {
     socket: UnixStream,
-    outgoing: VecDeque<Part>,
-    /// How much of the first part has been sent.
-    sent: usize,
+    page: Arc<Shared<Page>>,
+    outgoing: Outgoing,
     incoming: Incoming,
     received: u64,
     /// How many bytes that the socket will deliver have come another way already.
@@ -45,53 +37,26 @@ pub(crate) struct ParentSocket {
 
 impl ParentSocket {
     /// `socket` is non-blocking.
-    pub(crate) fn new(socket: UnixStream) -> Self {
+    pub(crate) fn new(socket: UnixStream, page: Arc<Shared<Page>>) -> Self {
         let incoming = Incoming::default();
-        Self { socket, outgoing: VecDeque::new(), sent: 0, incoming, received: 0, ahead: 0 }
-    }
-
-    fn forget_sent(&mut self, mut count: usize) {
-        while let Some(first) = self.outgoing.front() {
-            let left = first.bytes().len() - self.sent;
-            if count < left {
-                self.sent += count;
-                return;
-            }
-            count -= left;
-            self.sent = 0;
-            self.outgoing.pop_front();
-        }
+        let outgoing = Outgoing::default();
+        Self { socket, page, outgoing, incoming, received: 0, ahead: 0 }
     }
 }
 
 impl ParentEnd for ParentSocket {
     fn queue(&mut self, bytes: &[u8]) {
-        match self.outgoing.back_mut() {
-            Some(Part::Owned(last)) => last.extend_from_slice(bytes),
-            _ => self.outgoing.push_back(Part::Owned(bytes.to_vec())),
-        }
+        self.outgoing.push(bytes);
     }
 
     fn queue_shared(&mut self, bytes: &SharedBytes, range: Range<usize>) {
-        if range.len() < WORTH_SHARING {
-            self.queue(&bytes[range]);
-        } else {
-            self.outgoing.push_back(Part::Shared(SharedBytes::clone(bytes), range));
-        }
+        self.outgoing.push_shared(bytes, range);
     }
 
     fn flush(&mut self) -> io::Result<bool> {
         while !self.outgoing.is_empty() {
-            let skip = self.sent;
-            let parts: Vec<IoSlice<'_>> = self
-                .outgoing
-                .iter()
-                .take(PARTS)
-                .enumerate()
-                .map(|(i, part)| IoSlice::new(&part.bytes()[if i == 0 { skip } else { 0 }..]))
-                .collect();
-            match socket::send(&self.socket, &parts, &[]) {
-                Ok(count) => self.forget_sent(count),
+            match socket::send(&self.socket, &self.outgoing.slices(PARTS), &[]) {
+                Ok(count) => self.outgoing.forget(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -137,14 +102,40 @@ impl ParentEnd for ParentSocket {
         self.received
     }
 
-    fn take_in(&mut self, bytes: &[u8]) {
-        self.incoming.append(bytes);
+    fn look(&mut self) -> bool {
+        let mut bytes = Vec::new();
+        self.page.outbox.read_after(self.received, &mut bytes);
+        self.incoming.append(&bytes);
         self.received += bytes.len() as u64;
+        // The socket will bring them, too.
         self.ahead += bytes.len() as u64;
+        !bytes.is_empty()
     }
+
+    fn unpublished(&self, count: usize) -> Vec<u8> {
+        let room = self.page.outbox.room();
+        let mut bytes = Vec::new();
+        copy_owned(&room[..count.min(room.len())], &mut bytes);
+        bytes
+    }
+
+    /// The kernel's buffers are its own affair.
+    fn is_grown(&self) -> bool {
+        false
+    }
+
+    fn shrink(&mut self) {}
 
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    fn waits_for_room(&self) -> Interest {
+        Interest::ReadWrite
+    }
+
+    fn watch(&self) -> Option<Arc<Watch>> {
+        None
     }
 }
 
@@ -157,19 +148,40 @@ pub(crate) struct SocketInput {
 /// What a worker writes to its end of the pair.
 pub(crate) struct SocketOutput {
     socket: Arc<UnixStream>,
+    page: Arc<Shared<Page>>,
+    /// What is being sent, kept for its memory.
+    sending: Vec<u8>,
 }
 
+/// Sent when this much has gathered, so that the parent can work while the worker goes on.
+const ENOUGH: usize = outbox::CAPACITY / 2;
+
 /// The two halves of a worker's end. `socket` blocks.
-pub(crate) fn worker_ends(socket: Arc<UnixStream>) -> (SocketInput, SocketOutput) {
+pub(crate) fn worker_ends(
+    socket: Arc<UnixStream>,
+    page: Arc<Shared<Page>>,
+) -> (SocketInput, SocketOutput) {
     (
         SocketInput { socket: Arc::clone(&socket), incoming: Incoming::default() },
-        SocketOutput { socket },
+        SocketOutput { socket, page, sending: Vec::new() },
     )
 }
 
 impl WorkerInput for SocketInput {
-    fn is_ready(&self) -> bool {
+    fn is_ready(&mut self) -> bool {
         self.incoming.is_ready()
+    }
+
+    fn poll(&mut self) -> bool {
+        // An end or an error is for `next` to find.
+        self.is_ready()
+            || wait::ready(&[self.socket.as_fd()], Some(Duration::ZERO))
+                .is_ok_and(|ready| !ready.is_empty())
+    }
+
+    fn wait(&mut self, limit: Duration) -> bool {
+        let until = Instant::now().checked_add(limit);
+        self.incoming.is_ready() || wait::readable(self.socket.as_fd(), until).unwrap_or(true)
     }
 
     fn next(&mut self) -> io::Result<Option<(Header, &[u8])>> {
@@ -188,15 +200,53 @@ impl WorkerInput for SocketInput {
 }
 
 impl WorkerOutput for SocketOutput {
-    fn send(&mut self, parts: [&[u8]; 2]) -> io::Result<()> {
-        let [mut first, mut second] = parts;
-        while !first.is_empty() || !second.is_empty() {
-            let slices = [IoSlice::new(first), IoSlice::new(second)];
-            let count = socket::send(&self.socket, &slices, &[])?;
-            let of_first = count.min(first.len());
-            first = &first[of_first..];
-            second = &second[count - of_first..];
+    fn room(&mut self, least: usize) -> io::Result<&[AtomicU8]> {
+        assert!(least <= ROOM, "the room has its limit");
+        if self.page.outbox.room().len() < least {
+            self.flush()?;
         }
+        Ok(self.page.outbox.room())
+    }
+
+    fn publish(&mut self, count: usize) -> io::Result<()> {
+        self.page.outbox.push(count);
+        if self.page.outbox.len() >= ENOUGH { self.flush() } else { Ok(()) }
+    }
+
+    fn stream(&mut self, parts: [&[u8]; 2]) -> io::Result<()> {
+        self.flush()?;
+        send_all(&self.socket, parts)?;
+        self.page.outbox.sent(parts.iter().map(|part| part.len()).sum());
         Ok(())
     }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.page.outbox.len() == 0 {
+            return Ok(());
+        }
+        self.sending.clear();
+        self.page.outbox.copy_to(&mut self.sending);
+        send_all(&self.socket, [&self.sending, &[]])?;
+        self.page.outbox.sent(self.sending.len());
+        Ok(())
+    }
+
+    fn is_grown(&self) -> bool {
+        false
+    }
+
+    fn shrink(&mut self) {}
+}
+
+/// Sends all of the parts through a socket that blocks.
+fn send_all(socket: &UnixStream, parts: [&[u8]; 2]) -> io::Result<()> {
+    let [mut first, mut second] = parts;
+    while !first.is_empty() || !second.is_empty() {
+        let slices = [IoSlice::new(first), IoSlice::new(second)];
+        let count = socket::send(socket, &slices, &[])?;
+        let of_first = count.min(first.len());
+        first = &first[of_first..];
+        second = &second[count - of_first..];
+    }
+    Ok(())
 }

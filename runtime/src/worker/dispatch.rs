@@ -15,6 +15,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use super::shift::Shift;
 use crate::os::module::{BadOffset, Marked, Module};
 use crate::shm::heap::Object;
 use crate::transport::codec;
@@ -148,8 +149,35 @@ impl fmt::Debug for Descriptor {
 /// A callable that is ready to run, any number of times.
 pub(crate) trait Run {
     /// Decodes the arguments, calls, and appends the encoded result; on an error `result` is as it
-    /// was. Gives out the handles in the result. A panic of the callable passes through.
-    fn run(&self, args: &[u8], result: &mut Vec<u8>) -> Result<Vec<Object>, RunError>;
+    /// was. Gives out the handles in the result. A panic of the callable passes through. Arguments and
+    /// result are typed ones, or postcard's.
+    fn run(&self, args: &[u8], typed: bool, result: &mut Vec<u8>) -> Result<Vec<Object>, RunError>;
+
+    /// What is known of the sizes of typed arguments and results.
+    fn sizes(&self) -> Sizes;
+
+    /// Runs items of a shift until there is none left, or one's arguments can't be decoded. For arguments
+    /// and results of fixed sizes. A panic of the callable passes through.
+    fn run_shift(&self, shift: &mut Shift<'_>) -> Result<(), codec::Error>;
+}
+
+/// The bytes of typed arguments and of a typed result, where they are the same for all values.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) args: Option<usize>,
+    pub(crate) result: Option<usize>,
+}
+
+impl Sizes {
+    /// Whether all of it is fixed.
+    pub(crate) fn are_fixed(self) -> bool {
+        self.args.is_some() && self.result.is_some()
+    }
+
+    /// How many bytes a result takes among others: one, where it has none, so that they can be counted.
+    pub(crate) fn slot(self) -> Option<usize> {
+        self.result.map(|size| size.max(1))
+    }
 }
 
 /// Why a call has no result although the callable did not panic.

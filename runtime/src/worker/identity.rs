@@ -1,19 +1,21 @@
 //! What this process is called, and who started it.
 
-use std::sync::OnceLock;
+use std::sync::{PoisonError, RwLock};
 
 use crate::transport::hello::Hello;
 
-static HELLO: OnceLock<Hello> = OnceLock::new();
+static HELLO: RwLock<Option<&'static Hello>> = RwLock::new(None);
 
-/// Remembers what the parent has said. Once, when a process becomes a worker.
+/// Remembers what the parent has said. Once, when a process becomes a worker, and once before that in the
+/// fork server of which it is a copy.
 pub(crate) fn set(hello: Hello) {
-    let _ = HELLO.set(hello);
+    let hello = Box::leak(Box::new(hello));
+    *HELLO.write().unwrap_or_else(PoisonError::into_inner) = Some(hello);
 }
 
 /// What the parent said, if this process is a worker.
 pub(crate) fn hello() -> Option<&'static Hello> {
-    HELLO.get()
+    *HELLO.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The name of this process.

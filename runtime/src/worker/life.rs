@@ -10,15 +10,15 @@ use std::thread;
 
 use super::outlet::Outlet;
 use super::tasks::Tasks;
-use super::{build, identity, panics};
+use super::{build, forkserver, identity, panics};
 use crate::os::memory::Shared;
-use crate::os::{exit, fault, signals, wait};
+use crate::os::{barrier, exit, fault, signals, wait};
 use crate::shm::heap;
 use crate::shm::note::End;
 use crate::shm::page::Page;
 use crate::transport::frame::Kind;
-use crate::transport::hello::{Hello, Role};
-use crate::transport::socket::worker_ends;
+use crate::transport::hello::{Descriptors, Hello, Role};
+use crate::transport::worker_ends;
 
 /// The page, for the handlers that run outside of the loop.
 static PAGE: OnceLock<Arc<Shared<Page>>> = OnceLock::new();
@@ -27,9 +27,17 @@ static PAGE: OnceLock<Arc<Shared<Page>>> = OnceLock::new();
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
 /// Serves the parent until the end of the process.
-pub(crate) fn run(socket: OwnedFd, hello: Hello, page: OwnedFd, heap: Option<OwnedFd>) -> ! {
-    heap::inherit(heap, hello.parent);
-    let code = match serve(socket, hello, page) {
+pub(crate) fn run(socket: OwnedFd, mut hello: Hello, fds: Descriptors<OwnedFd>) -> ! {
+    heap::inherit(fds.heap, hello.parent);
+    let served = match (hello.role, hello.changes.take()) {
+        (Role::Server, _) => forkserver::serve(socket, hello, fds.page),
+        (_, None) => serve(socket, hello, fds.page),
+        (_, Some(changes)) => {
+            let changed = forkserver::change(&changes, fds.changes, hello.role);
+            changed.and_then(|()| serve(socket, hello, fds.page))
+        }
+    };
+    let code = match served {
         Ok(never) => match never {},
         Err(error) => {
             eprintln!("procession: this worker can't start: {error}");
@@ -42,16 +50,17 @@ pub(crate) fn run(socket: OwnedFd, hello: Hello, page: OwnedFd, heap: Option<Own
 /// The process id of the worker, to tell it from copies that a task forks.
 static WORKER: OnceLock<u32> = OnceLock::new();
 
-enum Never {}
+pub(super) enum Never {}
 
 fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Result<Never> {
     let page = Arc::new(Shared::<Page>::open(page_fd.as_fd())?);
-    drop(page_fd);
     let socket = Arc::new(UnixStream::from(socket));
+    let (input, output) =
+        worker_ends(hello.with_rings, Arc::clone(&socket), Arc::clone(&page), page_fd.as_fd())?;
+    drop(page_fd);
     let role = hello.role;
     let tied_to_parent = role != Role::Process { daemon: false };
-    let (input, output) = worker_ends(Arc::clone(&socket));
-    let mut outlet = Outlet::new(Arc::clone(&page), Box::new(output), tied_to_parent);
+    let mut outlet = Outlet::new(output, tied_to_parent);
     if !hello.build.agrees_with(build::own()) {
         outlet.put(Kind::Refused, 0, refusal(&hello).as_bytes());
         outlet.flush();
@@ -74,22 +83,28 @@ fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Result<Never> {
         });
     })?;
     exit::at_exit(tell_of_exit);
-    panics::install(Arc::clone(&page));
+    panics::install(Some(Arc::clone(&page)));
 
     let parent = hello.parent;
     let stack_size = usize::try_from(hello.stack_size).unwrap_or(usize::MAX);
     let name = hello.name.replace('\0', "");
+    if role == Role::Pool && hello.light_fences {
+        // Before there is a second thread, with which it takes milliseconds.
+        barrier::register();
+    }
     identity::set(hello);
     if !tied_to_parent && fault::main_stack_size() >= stack_size {
         // Nobody has to watch the parent, so one thread is enough, and a fifth of the start is saved.
         fault::watch_main_stack()?;
-        leave(Tasks::new(Box::new(input), outlet, page, role, parent).serve());
+        leave(Tasks::new(input, outlet, page, role, parent).serve());
     }
     thread::Builder::new().name(name).stack_size(stack_size).spawn(move || {
         if role == Role::Pool {
             panics::quieten_this_thread();
+            // Where there is no such thing, the parent learns of this worker's end from its pidfd alone.
+            let _ = PAGE.get().expect("set above").pulse.hold();
         }
-        let tasks = Tasks::new(Box::new(input), outlet, page, role, parent);
+        let tasks = Tasks::new(input, outlet, page, role, parent);
         let code = match fault::watch_this_stack() {
             Ok(()) => tasks.serve(),
             Err(error) => {
@@ -119,16 +134,20 @@ fn leave(code: i32) -> ! {
 /// Two witnesses: the socket tells as soon as the parent's descriptors are closed, but not while a
 /// copy of the parent's end lives on in a process that the parent has forked; the pidfd does then.
 fn wait_for_the_end_of(socket: &UnixStream, parent: u32) -> io::Result<()> {
+    let Some(parent) = pidfd_of_parent(parent) else { return Ok(()) };
+    wait::hung_up(socket.as_fd(), parent.as_ref().map(AsFd::as_fd))
+}
+
+/// A descriptor for the parent, if it has a number here. None: it has ended.
+pub(super) fn pidfd_of_parent(parent: u32) -> Option<Option<OwnedFd>> {
     let pidfd = i32::try_from(parent).ok().and_then(|parent| wait::open(parent).ok());
     // Asked after the descriptor was opened, so that it can't be one of a later process.
-    let pidfd = match std::os::unix::process::parent_id() {
-        now if now == parent => pidfd,
+    match std::os::unix::process::parent_id() {
+        now if now == parent => Some(pidfd),
         // A parent in another pid namespace has no number here.
-        0 => None,
-        _ => return Ok(()),
-    };
-    let parent = pidfd;
-    wait::hung_up(socket.as_fd(), parent.as_ref().map(AsFd::as_fd))
+        0 => Some(None),
+        _ => None,
+    }
 }
 
 fn tell(end: End) {
@@ -145,7 +164,7 @@ extern "C" fn tell_of_exit() {
     }
 }
 
-fn refusal(hello: &Hello) -> String {
+pub(super) fn refusal(hello: &Hello) -> String {
     let what = if hello.build.tasks == build::own().tasks { "build" } else { "set of tasks" };
     format!(
         "the worker's executable has another {what} than this process; start workers from the same \

@@ -6,12 +6,17 @@
 //! second, with a name and a stack of known size, runs the tasks one after another. A process that may
 //! outlive its parent has nothing to watch, and runs its task on the first if the stack is large enough.
 
+mod boards;
 pub(crate) mod build;
 pub(crate) mod dispatch;
+mod forkserver;
 pub(crate) mod identity;
+pub(crate) mod kill_points;
 mod life;
 mod outlet;
 mod panics;
+mod sheet;
+pub(crate) mod shift;
 mod tasks;
 
 pub(crate) use life::run;

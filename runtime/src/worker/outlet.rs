@@ -1,76 +1,86 @@
-//! The worker's side of the result stream: gathered in the shared outbox, sent in few system calls.
+//! The worker's side of the result stream, by frames.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::time::Duration;
 
 use crate::os::exit;
-use crate::os::memory::Shared;
-use crate::shm::outbox;
-use crate::shm::page::Page;
-use crate::transport::WorkerOutput;
 use crate::transport::frame::{Header, Kind, Small};
+use crate::transport::{WorkerInput, WorkerOutput};
 
-/// Sent when this much has gathered, so that the parent can work while the worker goes on.
-const ENOUGH: usize = 32 * 1024;
+/// So long after the last task memory is given back: long results in a row reuse it.
+const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) struct Outlet {
-    page: Arc<Shared<Page>>,
     output: Box<dyn WorkerOutput>,
+    /// How many bytes were published.
+    position: u64,
     /// Whether this process ends when its parent can't be reached.
     tied_to_parent: bool,
-    /// The same bytes as in the outbox, to send from.
-    waiting: Vec<u8>,
 }
 
 impl Outlet {
-    pub(super) fn new(
-        page: Arc<Shared<Page>>,
-        output: Box<dyn WorkerOutput>,
-        tied_to_parent: bool,
-    ) -> Self {
-        Self { page, output, tied_to_parent, waiting: Vec::new() }
+    pub(super) fn new(output: Box<dyn WorkerOutput>, tied_to_parent: bool) -> Self {
+        Self { output, position: 0, tied_to_parent }
     }
 
     /// Adds a frame. When it returns, the parent will get it, even if this process dies now.
     pub(super) fn put(&mut self, kind: Kind, number: u32, body: &[u8]) {
         if kind == Kind::Value && body.len() <= Small::MAX {
-            self.put_parts(&Small::to_bytes(number, body.len()), body);
+            self.write([&Small::to_bytes(number, body.len()), body]);
         } else {
-            self.put_parts(&Header::new(kind, number, body.len()).to_bytes(), body);
+            self.write([&Header::new(kind, number, body.len()).to_bytes(), body]);
         }
     }
 
-    fn put_parts(&mut self, header: &[u8], body: &[u8]) {
-        if header.len() + body.len() > outbox::CAPACITY - self.waiting.len() {
-            self.flush();
-        }
-        if header.len() + body.len() > outbox::CAPACITY {
-            self.send([header, body]);
-            self.page.outbox.sent(header.len() + body.len());
-            return;
-        }
-        let before = self.waiting.len();
-        self.waiting.extend_from_slice(header);
-        self.waiting.extend_from_slice(body);
-        self.page.outbox.push(&self.waiting[before..]);
-        if self.waiting.len() >= ENOUGH {
-            self.flush();
+    /// As [`put`](Self::put), with a body in two parts.
+    pub(super) fn put_parts(&mut self, kind: Kind, number: u32, first: &[u8], second: &[u8]) {
+        let header = Header::new(kind, number, first.len() + second.len()).to_bytes();
+        self.write([&[&header, first].concat(), second]);
+    }
+
+    fn write(&mut self, parts: [&[u8]; 2]) {
+        self.position += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        let written = self.output.write(parts);
+        self.reached(written);
+    }
+
+    /// How many bytes have been published.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Bytes behind what was published, at least `least` of them.
+    pub(super) fn room(&mut self, least: usize) -> &[AtomicU8] {
+        match self.output.room(least) {
+            Ok(room) => room,
+            // Nobody is left to work for.
+            Err(_) => exit::leave(0),
         }
     }
 
-    /// Sends what has gathered.
+    /// Publishes the first bytes of the room.
+    pub(super) fn publish(&mut self, count: usize) {
+        self.position += count as u64;
+        let published = self.output.publish(count);
+        self.reached(published);
+    }
+
+    /// Tells the parent of all that was put.
     pub(super) fn flush(&mut self) {
-        if !self.waiting.is_empty() {
-            let mut waiting = std::mem::take(&mut self.waiting);
-            self.send([&waiting, &[]]);
-            self.page.outbox.sent(waiting.len());
-            waiting.clear();
-            self.waiting = waiting;
+        let flushed = self.output.flush();
+        self.reached(flushed);
+    }
+
+    /// Gives memory back that only long results need, while nothing comes in.
+    pub(super) fn rest(&mut self, input: &mut dyn WorkerInput) {
+        while self.output.is_grown() && !input.wait(IDLE) {
+            self.output.shrink();
         }
     }
 
     /// A parent that can't be reached is gone, and nobody is left to work for.
-    fn send(&mut self, parts: [&[u8]; 2]) {
-        if self.output.send(parts).is_err() && self.tied_to_parent {
+    fn reached(&self, result: std::io::Result<()>) {
+        if result.is_err() && self.tied_to_parent {
             exit::leave(0);
         }
     }

@@ -19,12 +19,14 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Installs the hook.
-pub(super) fn install(page: Arc<Shared<Page>>) {
+/// Installs the hook. Without a page no note is left.
+pub(super) fn install(page: Option<Arc<Shared<Page>>>) {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |hook| {
         let mut info = describe(hook);
-        page.note.panic(&info.to_string());
+        if let Some(page) = &page {
+            page.note.panic(&info.to_string());
+        }
         info.backtrace = backtrace();
         // The destructors of other thread-locals may panic after this one is gone.
         let _ = LAST.try_with(|last| last.replace(Some(info)));
@@ -37,6 +39,14 @@ pub(super) fn install(page: Arc<Shared<Page>>) {
 /// Leaves the report of this thread's panics to the parent.
 pub(super) fn quieten_this_thread() {
     QUIET.set(true);
+}
+
+/// As [`catch`], and leaves the report of a panic to the parent.
+pub(super) fn catch_quietly<R>(f: impl FnOnce() -> R) -> Result<R, PanicInfo> {
+    let before = QUIET.replace(true);
+    let result = catch(f);
+    QUIET.set(before);
+    result
 }
 
 /// Runs `f`; a panic comes back as what the hook has kept.

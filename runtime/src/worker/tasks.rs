@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::boards::Boards;
 use super::dispatch::{Callee, Run, RunError};
 use super::outlet::Outlet;
 use super::panics;
@@ -26,19 +27,22 @@ use crate::transport::message::{CalleeBytes, Items, TaskHead};
 const PATIENCE: Duration = Duration::from_micros(200);
 
 /// A result buffer above this is given back after its item.
-const KEPT: usize = 1 << 20;
+pub(super) const KEPT: usize = 1 << 20;
+
+const NEVER_SENT: &str = "its bound arguments were never sent";
 
 /// A callable that is ready to run, or why it isn't.
-type Prepared = Result<Box<dyn Run>, String>;
+pub(super) type Prepared = Result<Box<dyn Run>, String>;
 
 pub(super) struct Tasks {
     input: Box<dyn WorkerInput>,
     runner: Runner,
+    boards: Boards,
     role: Role,
 }
 
 /// All but the input, which lends the frames that the rest works on.
-struct Runner {
+pub(super) struct Runner {
     outlet: Outlet,
     page: Arc<Shared<Page>>,
     bound: HashMap<u64, Prepared>,
@@ -75,18 +79,23 @@ impl Tasks {
             sent: Instant::now(),
             parent,
         };
-        Self { input, runner, role }
+        Self { input, runner, boards: Boards::default(), role }
     }
 
     /// Serves until the parent says stop or is gone; returns the exit code.
     pub(super) fn serve(self) -> i32 {
-        let Self { mut input, mut runner, role } = self;
+        let Self { mut input, mut runner, mut boards, role } = self;
         runner.outlet.put(Kind::Ready, 0, &[]);
         // A single process has its task before it, and tells all at its end.
         let mut has_news = role == Role::Pool;
         loop {
+            while !boards.is_empty() && !input.poll() {
+                boards.work(&mut runner, &mut *input);
+            }
+            boards.publish(&mut runner);
             if has_news && !input.is_ready() {
                 runner.flush();
+                runner.outlet.rest(&mut *input);
             }
             has_news = true;
             let (header, body) = match input.next() {
@@ -103,6 +112,7 @@ impl Tasks {
                 Kind::Bind => runner.bind(body),
                 Kind::Forget => runner.forget(body),
                 Kind::Exit => Some(Ended::Well),
+                Kind::Join => boards.join(body).map(|()| Ended::Well),
                 _ => None,
             };
             let over = header.kind == Kind::Exit
@@ -114,7 +124,10 @@ impl Tasks {
                     return 1;
                 }
                 Some(ended) if over => {
-                    runner.flush();
+                    // The parent of a process looks into the page when it has ended, and isn't woken before.
+                    if role == Role::Pool {
+                        runner.flush();
+                    }
                     return match ended {
                         Ended::Well => 0,
                         Ended::Badly => 1,
@@ -132,14 +145,27 @@ impl Runner {
         self.outlet.flush();
     }
 
+    pub(super) fn page(&self) -> Arc<Shared<Page>> {
+        Arc::clone(&self.page)
+    }
+
+    pub(super) fn clear_note(&self) {
+        self.page.note.clear();
+    }
+
+    pub(super) fn outlet(&mut self) -> &mut Outlet {
+        &mut self.outlet
+    }
+
     /// Runs the items of a frame until one has been taken back: those after it have been, too.
     fn run_all(&mut self, first: u32, body: &[u8]) -> Option<Ended> {
         let (head, items) = TaskHead::split(body)?;
-        let mut items = Items::new(items);
         let began = Instant::now();
         let mut ended = Ended::Well;
         let mut done = 0_u32;
-        let prepared = self.take_prepared(&head);
+        let prepared = self.take_prepared(&head.callee, head.bound);
+        let sizes = prepared.as_ref().map(|run| run.sizes()).unwrap_or_default();
+        let mut items = Items::new(items, sizes.args.filter(|_| head.typed));
         for number in first..first.checked_add(head.count)? {
             let item = items.next()?;
             let position = Position { epoch: head.epoch, number };
@@ -150,10 +176,10 @@ impl Runner {
                 self.page.claim.set_start(position, clock::nanos());
             }
             self.page.note.clear();
-            ended = self.run_one(&prepared, number, item);
+            ended = self.run_one(&prepared, head.typed, number, item);
             done += 1;
         }
-        self.put_back(&head, prepared);
+        self.put_back_prepared(head.callee, head.bound, prepared);
         let now = Instant::now();
         if done > 0 {
             let nanos = clock::nanos_of(now - began);
@@ -166,7 +192,7 @@ impl Runner {
         Some(ended)
     }
 
-    fn run_one(&mut self, prepared: &Prepared, number: u32, item: &[u8]) -> Ended {
+    fn run_one(&mut self, prepared: &Prepared, typed: bool, number: u32, item: &[u8]) -> Ended {
         let run = match prepared {
             Ok(run) => run,
             Err(why) => {
@@ -176,12 +202,12 @@ impl Runner {
         };
         self.result.clear();
         let result = &mut self.result;
-        let ended = match panics::catch(|| run.run(item, result)) {
+        let ended = match panics::catch(|| run.run(item, typed, result)) {
             Ok(Ok(handles)) if handles.is_empty() => {
                 self.outlet.put(Kind::Value, number, &self.result);
                 Ended::Well
             }
-            Ok(Ok(handles)) => match self.parcel(&handles) {
+            Ok(Ok(handles)) => match self.parcel(&handles, &self.result) {
                 Ok(parcel) => {
                     self.outlet.put(Kind::Parcel, number, &parcel.id().to_bits().to_le_bytes());
                     Ended::Well
@@ -213,47 +239,55 @@ impl Runner {
     }
 
     /// A result with handles, which the parent holds from now on.
-    fn parcel(&self, handles: &[Object]) -> io::Result<Object> {
-        let parcel = parcel::pack(None, handles, &self.result)?;
+    pub(super) fn parcel(&self, handles: &[Object], result: &[u8]) -> io::Result<Object> {
+        let parcel = parcel::pack(None, handles, result)?;
         parcel::give(&parcel, self.parent)?;
         Ok(parcel)
     }
 
     /// The callable of a frame, taken out so that it can run while the outlet is in use.
-    fn take_prepared(&mut self, head: &TaskHead) -> Prepared {
-        if head.bound != 0 {
-            let unknown = || Err("its bound arguments were never sent".to_owned());
-            return self.bound.remove(&head.bound).unwrap_or_else(unknown);
+    pub(super) fn take_prepared(&mut self, callee: &CalleeBytes, bound: u64) -> Prepared {
+        if bound != 0 {
+            let unknown = || Err(NEVER_SENT.to_owned());
+            return self.bound.remove(&bound).unwrap_or_else(unknown);
         }
         match self.latest.take() {
-            Some((callee, prepared)) if callee == head.callee => prepared,
-            _ => prepare(&head.callee, &[]),
+            Some((latest, prepared)) if latest == *callee => prepared,
+            _ => prepare(callee, &[]),
         }
     }
 
-    fn put_back(&mut self, head: &TaskHead, prepared: Prepared) {
-        if head.bound != 0 {
-            self.bound.insert(head.bound, prepared);
+    pub(super) fn put_back_prepared(
+        &mut self,
+        callee: CalleeBytes,
+        bound: u64,
+        prepared: Prepared,
+    ) {
+        if bound != 0 {
+            // What was forgotten stays forgotten.
+            if !matches!(&prepared, Err(why) if why == NEVER_SENT) {
+                self.bound.insert(bound, prepared);
+            }
         } else {
-            self.latest = Some((head.callee, prepared));
+            self.latest = Some((callee, prepared));
         }
     }
 
     fn initialize(&mut self, body: &[u8]) -> Option<Ended> {
         let (head, items) = TaskHead::split(body)?;
-        let item = Items::new(items).next()?;
-        let prepared = self.take_prepared(&head);
+        let item = Items::new(items, None).next()?;
+        let prepared = self.take_prepared(&head.callee, head.bound);
         let result = &mut self.result;
         let failure = match &prepared {
             Err(why) => Some(why.clone()),
-            Ok(run) => match panics::catch(|| run.run(item, result)) {
+            Ok(run) => match panics::catch(|| run.run(item, false, result)) {
                 Ok(Ok(_)) => None,
                 Ok(Err(RunError::Args(error) | RunError::Result(error))) => Some(error.to_string()),
                 Err(panic) => Some(format!("it panicked{panic}")),
             },
         };
         self.result.clear();
-        self.put_back(&head, prepared);
+        self.put_back_prepared(head.callee, head.bound, prepared);
         match failure {
             None => self.outlet.put(Kind::InitDone, 0, &[]),
             Some(why) => {
@@ -281,7 +315,7 @@ impl Runner {
 }
 
 /// Decoding bound arguments runs the user's code, which may panic.
-fn prepare(callee: &CalleeBytes, bound: &[u8]) -> Prepared {
+pub(super) fn prepare(callee: &CalleeBytes, bound: &[u8]) -> Prepared {
     let callee = Callee::decode(callee).ok_or("no callable is named like that")?;
     let descriptor = callee.resolve()?;
     match panics::catch(|| descriptor.prepare(bound)) {

@@ -96,6 +96,17 @@ pub(crate) fn inherit(fd: Option<OwnedFd>, parent: u32) {
     };
 }
 
+/// In a process that was just forked from one that may be in the heap: joins it as a process of its own, a
+/// child of `parent`, and holds what the other one holds.
+///
+/// # Errors
+/// There are too many processes, or the other one has ended and what it held is gone.
+pub(crate) fn forked(parent: u32) -> io::Result<()> {
+    let Some(heap) = in_use() else { return Ok(()) };
+    heap.join(Some(parent))?;
+    heap.hold_all()
+}
+
 /// The heap, joined or, in the first process, made at the first call.
 ///
 /// # Errors

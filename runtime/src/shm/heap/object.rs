@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     PipeEnd,
     /// A socket that is on its way.
     Socket,
+    /// What the items of a call lie in, for the workers that share them.
+    Arena,
 }
 
 impl Kind {
@@ -330,6 +332,13 @@ impl Heap {
         let entry = self.entry(index)?;
         let at = super::layout::block_at(entry.class.load(Relaxed), entry.block.load(Relaxed));
         self.file.write(at.ok_or_else(outside)? + offset, bytes)
+    }
+
+    /// Enters this process as a holder of all that it has handles of: copies, from a process that it was
+    /// forked from.
+    pub(super) fn hold_all(&'static self) -> io::Result<()> {
+        let held: Vec<Id> = self.holds().keys().copied().collect();
+        held.into_iter().try_for_each(|id| self.hold(id).map(|_| ()))
     }
 
     /// Holds an object that exists.

@@ -34,10 +34,24 @@ impl<'de> Deserializer<'de> {
     /// Postcard tells this only at its end, so it ends and begins again; both cost nothing.
     #[inline]
     pub(super) fn remaining(&mut self) -> usize {
+        self.rest().len()
+    }
+
+    #[inline]
+    fn rest(&mut self) -> &'de [u8] {
         let inner = mem::replace(&mut self.inner, Postcard::from_bytes(&[]));
         let rest = inner.finalize().expect("a slice gives its rest back");
         self.inner = Postcard::from_bytes(rest);
-        rest.len()
+        rest
+    }
+
+    /// The next `len` bytes, whatever they are.
+    #[inline]
+    pub(super) fn take_bytes(&mut self, len: usize) -> Result<&'de [u8], Cause> {
+        let (taken, rest) =
+            self.rest().split_at_checked(len).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        self.inner = Postcard::from_bytes(rest);
+        Ok(taken)
     }
 
     /// Fails unless all bytes have been read.
@@ -49,8 +63,9 @@ impl<'de> Deserializer<'de> {
         }
     }
 
+    /// A primitive, or what postcard makes of several bytes.
     #[inline]
-    fn take<T: Deserialize<'de>>(&mut self) -> Result<T, Cause> {
+    pub(super) fn take<T: Deserialize<'de>>(&mut self) -> Result<T, Cause> {
         Ok(T::deserialize(&mut self.inner)?)
     }
 

@@ -42,7 +42,7 @@ impl std::error::Error for Error {}
 ///
 /// It is one thin pointer, so that the `Result` of each step of the walk stays in a register.
 #[derive(Clone, Debug)]
-pub(super) struct Cause(Box<Cow<'static, str>>);
+pub(crate) struct Cause(Box<Cow<'static, str>>);
 
 impl Cause {
     #[cold]

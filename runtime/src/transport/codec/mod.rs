@@ -26,6 +26,7 @@ pub(crate) mod passing;
 mod ser;
 #[cfg(test)]
 mod tests;
+pub(crate) mod typed;
 
 pub(crate) use error::Error;
 use limits::Limits;

@@ -559,10 +559,10 @@ fn elements_promised_but_not_written_are_an_error() {
 }
 
 /// Knuth's MMIX generator: enough to try shapes of bytes, and the same ones each time.
-struct Lcg(u64);
+pub(super) struct Lcg(pub(super) u64);
 
 impl Lcg {
-    fn next(&mut self) -> u8 {
+    pub(super) fn next(&mut self) -> u8 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 56) as u8
     }

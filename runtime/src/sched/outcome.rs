@@ -1,0 +1,350 @@
+//! What became of the items of a job, one by one: encoded results and errors.
+//!
+//! Each item is open, and then answered, once. Results of any size have a slot each; those of which all
+//! have one size lie behind each other in input order, as they will be decoded.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::error::{Error, Kind};
+use crate::shm::heap::{Object, parcel};
+use crate::transport::frame::Small;
+
+/// What became of the items.
+pub(crate) struct Outcome {
+    items: usize,
+    results: Results,
+    /// What the items without a result of their own ended with.
+    rest: Option<Error>,
+}
+
+enum Results {
+    Any { slots: Vec<Slot>, packed: Vec<u8> },
+    Dense(Dense),
+}
+
+enum Slot {
+    Open,
+    /// Where the result lies in `packed`.
+    Packed(usize, usize),
+    /// A result with handles in it, and what holds these: it may be decoded any number of times.
+    Parcel(Object),
+    /// A large result in the buffer in which it arrived, and where it begins.
+    Large(Box<(Vec<u8>, usize)>),
+    Failed(Error),
+}
+
+/// Results of one size.
+struct Dense {
+    size: usize,
+    bytes: Vec<u8>,
+    /// A bit for each item that is answered.
+    answered: Vec<u64>,
+    failed: BTreeMap<u32, Error>,
+}
+
+/// An answer to one item.
+pub(super) enum Answer<'a> {
+    Value(&'a [u8]),
+    Large(Vec<u8>, usize),
+    /// A result with handles in it, in what holds these.
+    Parcel(Object),
+    Failed(Error),
+}
+
+/// For at most so many results room is made on the size of the first ones.
+const MOST_EXPECTED: usize = 1 << 20;
+
+impl Outcome {
+    /// `size` is that of every result, if they are of one.
+    pub(super) fn new(items: usize, size: Option<usize>) -> Self {
+        let results = match size {
+            None => {
+                let slots = std::iter::repeat_with(|| Slot::Open).take(items).collect();
+                Results::Any { slots, packed: Vec::new() }
+            }
+            Some(size) => Results::Dense(Dense {
+                size,
+                bytes: vec![0; size * items],
+                answered: vec![0; items.div_ceil(64)],
+                failed: BTreeMap::new(),
+            }),
+        };
+        Self { items, results, rest: None }
+    }
+
+    pub(crate) fn items(&self) -> usize {
+        self.items
+    }
+
+    /// The encoded result of an item.
+    #[inline]
+    pub(crate) fn get(&self, item: usize) -> Result<Cow<'_, [u8]>, Error> {
+        if let Some(error) = self.error(item) {
+            return Err(error.clone());
+        }
+        match &self.results {
+            Results::Any { slots, packed } => match &slots[item] {
+                Slot::Packed(at, length) => Ok(Cow::Borrowed(&packed[*at..*at + *length])),
+                Slot::Large(body) => Ok(Cow::Borrowed(&body.0[body.1..])),
+                Slot::Parcel(parcel) => open(parcel).map(Cow::Owned),
+                Slot::Failed(_) | Slot::Open => unreachable!("these have an error"),
+            },
+            Results::Dense(dense) => {
+                Ok(Cow::Borrowed(&dense.bytes[item * dense.size..][..dense.size]))
+            }
+        }
+    }
+
+    /// All results behind each other, if they are of one size and none failed.
+    pub(crate) fn all(&self) -> Option<(&[u8], usize)> {
+        match &self.results {
+            Results::Dense(dense) if dense.failed.is_empty() && self.rest.is_none() => {
+                Some((&dense.bytes, dense.size))
+            }
+            _ => None,
+        }
+    }
+
+    /// How many bytes the encoded result of an item has, with what holds its handles.
+    pub(crate) fn size(&self, item: usize) -> usize {
+        match &self.results {
+            Results::Any { slots, .. } => match &slots[item] {
+                Slot::Packed(_, length) => *length,
+                Slot::Large(body) => body.0.len() - body.1,
+                Slot::Parcel(parcel) => parcel.bytes(),
+                Slot::Failed(_) | Slot::Open => 0,
+            },
+            Results::Dense(dense) => dense.size,
+        }
+    }
+
+    #[inline]
+    fn error(&self, item: usize) -> Option<&Error> {
+        let is_open = match &self.results {
+            Results::Any { slots, .. } => match &slots[item] {
+                Slot::Failed(error) => return Some(error),
+                Slot::Open => true,
+                _ => false,
+            },
+            Results::Dense(dense) => {
+                if let Some(error) = dense.failed.get(&(item as u32)) {
+                    return Some(error);
+                }
+                !dense.is_answered(item)
+            }
+        };
+        is_open.then(|| self.rest.as_ref().expect("a job without a result has an error"))
+    }
+
+    /// Whether an item failed.
+    pub(crate) fn first_error(&self) -> Option<Error> {
+        (0..self.items()).find_map(|item| self.error(item).cloned())
+    }
+
+    pub(super) fn is_answered(&self, item: u32) -> bool {
+        match &self.results {
+            Results::Any { slots, .. } => !matches!(slots[item as usize], Slot::Open),
+            Results::Dense(dense) => dense.is_answered(item as usize),
+        }
+    }
+
+    /// Notes the answer to an open item. True: it failed.
+    pub(super) fn set(&mut self, item: u32, answer: Answer<'_>) -> bool {
+        match &mut self.results {
+            Results::Any { slots, packed } => {
+                let slot = &mut slots[item as usize];
+                *slot = match answer {
+                    Answer::Value(bytes) => {
+                        packed.extend_from_slice(bytes);
+                        Slot::Packed(packed.len() - bytes.len(), bytes.len())
+                    }
+                    Answer::Large(buffer, start) => Slot::Large(Box::new((buffer, start))),
+                    Answer::Parcel(parcel) => Slot::Parcel(parcel),
+                    Answer::Failed(error) => Slot::Failed(error),
+                };
+                matches!(slot, Slot::Failed(_))
+            }
+            Results::Dense(dense) => {
+                dense.answered[item as usize / 64] |= 1 << (item % 64);
+                let error = match answer {
+                    Answer::Value(bytes) if bytes.len() == dense.size => {
+                        dense.slot(item).copy_from_slice(bytes);
+                        return false;
+                    }
+                    Answer::Failed(error) => error,
+                    _ => Error::new(Kind::Data("its result is of another size".to_owned())),
+                };
+                dense.failed.insert(item, error);
+                true
+            }
+        }
+    }
+
+    /// Notes the tiny results that `bytes` begin with, for the items from `items.start` on, whose first
+    /// has this number; those above the cut-off don't matter. Returns how many there were, their bytes,
+    /// and how many of them are answers to open items.
+    pub(super) fn set_tiny(
+        &mut self,
+        items: Range<u32>,
+        number: u32,
+        bytes: &[u8],
+        cut_off: u32,
+    ) -> (u32, usize, usize) {
+        let (mut count, mut at, mut answered) = (0, 0, 0);
+        let next = |count: u32, at: usize| {
+            let (got, length) = Small::parse(&bytes[at..])?;
+            let start = at + Small::SIZE;
+            let due = number.wrapping_add(count) & Small::NUMBER;
+            (got == due && bytes.len() - start >= length).then_some(start..start + length)
+        };
+        match &mut self.results {
+            Results::Any { slots, packed } => {
+                let base = packed.len();
+                for slot in &mut slots[items.start as usize..items.end as usize] {
+                    let Some(result) = next(count, at) else { break };
+                    if matches!(slot, Slot::Open) && items.start + count <= cut_off {
+                        let packed = Slot::Packed(base + result.start, result.len());
+                        // What was there is empty: nothing to drop, which the compiler can't see.
+                        std::mem::forget(std::mem::replace(slot, packed));
+                        answered += 1;
+                    }
+                    count += 1;
+                    at = result.end;
+                }
+                if base == 0 && count > 0 {
+                    // The others are likely to be of this size, too.
+                    let each = at / count as usize + 1;
+                    packed.reserve(each * slots.len().min(MOST_EXPECTED));
+                }
+                packed.extend_from_slice(&bytes[..at]);
+            }
+            Results::Dense(_) => {
+                for item in items {
+                    let Some(result) = next(count, at) else { break };
+                    if item <= cut_off && !self.is_answered(item) {
+                        self.set(item, Answer::Value(&bytes[result.clone()]));
+                        answered += 1;
+                    }
+                    count += 1;
+                    at = result.end;
+                }
+            }
+        }
+        (count, at, answered)
+    }
+
+    /// Notes results of one size that follow each other; those of items that are answered are dropped.
+    /// Returns how many were open.
+    pub(super) fn set_run(&mut self, items: Range<u32>, results: &[u8]) -> usize {
+        let Results::Dense(dense) = &mut self.results else { return 0 };
+        let size = dense.size;
+        if dense.answer_all(items.clone()) {
+            let count = items.len();
+            dense.bytes[items.start as usize * size..][..count * size]
+                .copy_from_slice(&results[..count * size]);
+            return count;
+        }
+        let mut open = 0;
+        for (nth, item) in items.enumerate() {
+            if !self.is_answered(item) {
+                self.set(item, Answer::Value(&results[nth * size..][..size]));
+                open += 1;
+            }
+        }
+        open
+    }
+
+    /// Ends the job: items without an answer have failed with `rest`, or with what the item at the cut-off
+    /// has failed with.
+    pub(super) fn end(&mut self, rest: Option<Error>, cut_off: u32) {
+        self.rest = rest;
+        if self.rest.is_none() && cut_off != u32::MAX {
+            self.rest = self.error(cut_off as usize).cloned();
+        }
+    }
+}
+
+impl Dense {
+    fn is_answered(&self, item: usize) -> bool {
+        self.answered[item / 64] & 1 << (item % 64) != 0
+    }
+
+    fn slot(&mut self, item: u32) -> &mut [u8] {
+        &mut self.bytes[item as usize * self.size..][..self.size]
+    }
+
+    /// Marks items as answered, if all of them are open.
+    fn answer_all(&mut self, items: Range<u32>) -> bool {
+        let (start, end) = (items.start as usize, items.end as usize);
+        let words = |answered: &mut [u64], each: &mut dyn FnMut(&mut u64, u64) -> bool| {
+            let mut item = start;
+            while item < end {
+                let (word, bit) = (item / 64, item % 64);
+                let count = (64 - bit).min(end - item);
+                if !each(&mut answered[word], (u64::MAX >> (64 - count)) << bit) {
+                    return false;
+                }
+                item += count;
+            }
+            true
+        };
+        let are_open = words(&mut self.answered, &mut |word, mask| *word & mask == 0);
+        are_open
+            && words(&mut self.answered, &mut |word, mask| {
+                *word |= mask;
+                true
+            })
+    }
+}
+
+/// The bytes of a result with handles in it.
+#[cold]
+fn open(parcel: &Object) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let opened = parcel::bytes(parcel, &mut bytes);
+    opened.map_err(|error| Error::system("a result's memory can't be used", &error))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure() -> Answer<'static> {
+        Answer::Failed(Error::new(Kind::Cancelled))
+    }
+
+    #[test]
+    fn results_of_one_size_lie_in_input_order() {
+        let mut outcome = Outcome::new(200, Some(2));
+        let results: Vec<u8> = (0..200).flat_map(|i| [i, i]).collect();
+        assert_eq!(outcome.set_run(70..200, &results[140..]), 130);
+        assert!(outcome.is_answered(70) && !outcome.is_answered(69));
+        assert!(!outcome.set(3, Answer::Value(&[3, 3])));
+        // What is answered stays what it is.
+        assert_eq!(outcome.set_run(0..71, &[&results[..140], &[9, 9]].concat()), 69);
+        assert!((0..200).all(|item| outcome.get(item).unwrap()[..] == [item as u8; 2]));
+        assert_eq!(outcome.all(), Some((&results[..], 2)));
+    }
+
+    #[test]
+    fn results_without_bytes_are_counted() {
+        let mut outcome = Outcome::new(3, Some(0));
+        assert_eq!(outcome.set_run(1..3, &[0, 0]), 2);
+        assert!(!outcome.set(0, Answer::Value(&[])));
+        assert!(outcome.get(0).unwrap().is_empty());
+        assert_eq!(outcome.set_run(0..3, &[0; 3]), 0);
+    }
+
+    #[test]
+    fn a_failed_item_is_an_error_among_results_of_one_size() {
+        let mut outcome = Outcome::new(3, Some(1));
+        assert!(outcome.set(1, failure()));
+        assert!(outcome.set(2, Answer::Value(&[1, 2])), "it has another size");
+        assert_eq!(outcome.set_run(0..3, &[7, 7, 7]), 1);
+        assert_eq!((outcome.get(0).unwrap()[0], outcome.all()), (7, None));
+        assert!(outcome.get(1).is_err() && outcome.get(2).is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Who may spin, and for how long: looking again and again for what is about to come, instead of sleeping.
+//!
+//! A sleeper is woken after tens of microseconds, a spinner sees the word after a tenth of one. But who spins
+//! takes a processor away from those who could work. So never more threads spin or work, as far as this
+//! process knows, than it has processors: of its workers all but one may spin when they run dry, and a
+//! caller that waits spins while its workers leave it a processor. With one processor nobody does.
+
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicUsize, fence};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use crate::os::clock;
+use crate::os::epoll::Epoll;
+use crate::os::spin::{self, Spinner};
+use crate::transport::ring::Watch;
+
+/// The processors that this process may use, by its affinity and its control group.
+pub(super) fn processors() -> usize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
+static PERMITS: AtomicUsize = AtomicUsize::new(0);
+
+/// A worker's permit to spin; another one gets it when this is dropped.
+pub(super) struct Permit(());
+
+impl Permit {
+    /// None: so many workers as this process may have spin already.
+    pub(super) fn take() -> Option<Self> {
+        let most = processors() - 1;
+        let one_more = |taken| (taken < most).then_some(taken + 1);
+        PERMITS.fetch_update(Relaxed, Relaxed, one_more).ok().map(|_| Self(()))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        PERMITS.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What can be looked at of a pool's workers without its lock.
+#[derive(Clone, Default)]
+pub(super) struct Watches {
+    all: Arc<[(u64, Arc<Watch>)]>,
+    /// Whether every worker can be looked at.
+    are_all: bool,
+    spinner: Arc<Spinner>,
+}
+
+impl FromIterator<(u64, Option<Arc<Watch>>)> for Watches {
+    fn from_iter<I: IntoIterator<Item = (u64, Option<Arc<Watch>>)>>(watches: I) -> Self {
+        let mut are_all = true;
+        let watch = |(id, watch): (u64, Option<Arc<Watch>>)| {
+            are_all &= watch.is_some();
+            Some((id, watch?))
+        };
+        let all = watches.into_iter().filter_map(watch).collect();
+        Self { all, are_all, spinner: Arc::default() }
+    }
+}
+
+impl Watches {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(u64, Arc<Watch>)> {
+        self.all.iter()
+    }
+
+    /// Whether every worker can be looked at.
+    pub(super) fn are_all(&self) -> bool {
+        self.are_all
+    }
+
+    /// Whether there is something to take in or to send.
+    pub(super) fn have_news(&self) -> bool {
+        self.all.iter().any(|(_, watch)| watch.has_news())
+    }
+
+    /// Before a wait: the workers will kick. True: there are news already.
+    pub(super) fn arm(&self) -> bool {
+        self.all.iter().for_each(|(_, watch)| watch.arm());
+        fence(SeqCst);
+        self.have_news()
+    }
+
+    /// After a wait.
+    pub(super) fn disarm(&self) {
+        self.all.iter().for_each(|(_, watch)| watch.disarm());
+    }
+
+    /// Spins until there are news, the bell of the pool's descriptors rings, or the time has passed: at
+    /// most as long as it pays, and not at all where it doesn't. `at_work` workers have something to do.
+    pub(super) fn spin(&self, at_work: usize, until: Option<u64>, epoll: &Epoll) {
+        if at_work == 0 || self.all.is_empty() {
+            return;
+        }
+        let Some(_leading) = Leading::begin(at_work) else { return };
+        let most = spin::limit();
+        let limit = until.map_or(most, |until| until.saturating_sub(clock::nanos()).min(most));
+        self.spinner.spin(limit, || self.have_news() || epoll.is_rung());
+    }
+}
+
+static LEADERS: AtomicUsize = AtomicUsize::new(0);
+
+/// This thread spins, waiting for its workers.
+struct Leading(());
+
+impl Leading {
+    /// None: with so many workers at work, and the other threads that spin, no processor is left.
+    fn begin(at_work: usize) -> Option<Self> {
+        let leading = Self(());
+        let others = LEADERS.fetch_add(1, Relaxed);
+        (at_work + others < processors()).then_some(leading)
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        LEADERS.fetch_sub(1, Relaxed);
+    }
+}

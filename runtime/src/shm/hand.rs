@@ -1,0 +1,571 @@
+//! What a worker has in hand of the work on a [board](super::board).
+//!
+//! In each worker's own page. A range in hand has a serial number, and its items are counted from 1.
+//!
+//! ```text
+//! IDLE ---about to claim---> CLAIMING ---got a range---> HOLDING ---its results are counted---> IDLE
+//! ```
+//!
+//! Only the worker moves between these. While it holds a range there are two more words:
+//!
+//! ```text
+//! begun:  (serial, k)           the worker alone: it begins item k, unless the limit is below
+//! limit:  (serial, n)           the worker sets it with a new range
+//!         (serial, n, CUTTING)  the parent, and then at once
+//!         (serial, m)           the parent: the items after m are its own again
+//! ```
+//!
+//! The worker stores `begun` and loads `limit`; the parent stores CUTTING and loads `begun`, with fences
+//! between. So either the worker sees CUTTING, and waits for what the parent decides, or the parent sees
+//! that the item has begun, and leaves it. Items are thus begun or taken back, exactly one of the two,
+//! and an item costs its worker a store, a load and no locked instruction. A store of a new range's limit
+//! makes the parent's second move fail: the range was over, and every item of it had begun.
+//!
+//! A parent that is about to kill a worker for a late item *condemns* it: it sets a word that the worker
+//! looks at, after a fence, when it takes a range, and CUTTING, and then looks whether the item is still the
+//! same. If it is, the worker begins nothing any more. If it isn't, the parent takes both back.
+//!
+//! When a worker has died, HOLDING says what it had, `begun` which item it was at. If it was CLAIMING,
+//! nobody knows whether it had got something; what is nobody's when all others are done was its own.
+//! `filled` counts the bytes of results that it has written behind its last publication.
+//!
+//! Nothing here is trusted: see [`Hand::last`].
+
+use std::ops::Range;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use super::platform::{Platform, Word};
+
+const IDLE: u32 = 0;
+const CLAIMING: u32 = 1;
+const HOLDING: u32 = 2;
+
+const CUTTING: u64 = 1 << 32;
+const SERIALS: u32 = 1 << 31;
+
+fn pack(serial: u32, count: u32) -> u64 {
+    u64::from(serial) << 33 | u64::from(count)
+}
+
+fn serial_of(word: u64) -> u32 {
+    (word >> 33) as u32
+}
+
+/// See the file's head.
+#[repr(C, align(128))]
+pub(crate) struct Hand<P: Platform> {
+    begun: P::U64,
+    /// The position of the room in the worker's stream, its lowest 32 bits, and a [`Filled`].
+    filled: P::U64,
+    /// When the item began that `timed` names.
+    since: P::U64,
+    timed: P::U64,
+    /// Which work it is about.
+    work: P::U64,
+    start: P::U32,
+    phase: P::U32,
+    line: Line<P>,
+}
+
+/// Of its own, since the parent writes here.
+#[repr(C, align(128))]
+struct Line<P: Platform> {
+    limit: P::U64,
+    /// Counts the parent's decisions, for a worker that sleeps until one comes.
+    cuts: P::U32,
+    /// Not 0 while the worker must begin nothing.
+    condemned: P::U32,
+}
+
+/// A range in a worker's hand, as the worker knows it.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    serial: u32,
+    /// The limit as it was seen last.
+    limit: u64,
+}
+
+impl Holding {
+    /// How many items of the range are the worker's.
+    pub(crate) fn count(&self) -> u32 {
+        self.limit as u32
+    }
+}
+
+/// How much of a room holds results, in bytes, and where in it the latest run of them begins.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Filled {
+    pub(crate) run: u16,
+    pub(crate) bytes: u16,
+}
+
+/// An item that a worker has begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Running {
+    pub(crate) work: u64,
+    pub(crate) item: u32,
+    /// The nanoseconds at which it began, if that was told.
+    pub(crate) since: Option<u64>,
+    /// Tells it from any other item of this worker.
+    mark: u64,
+}
+
+/// What was in the hand of a worker that has died.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Last {
+    Nothing,
+    /// Perhaps a range of this work.
+    Unknown(u64),
+    /// Items of this work that had begun, and some that had not.
+    Range {
+        work: u64,
+        begun: Range<u32>,
+        unbegun: Range<u32>,
+    },
+}
+
+impl<P: Platform> Hand<P> {
+    /// The worker is about to claim something of this work.
+    #[inline]
+    pub(crate) fn claiming(&self, work: u64) {
+        self.work.store(work, Relaxed);
+        self.phase.store(CLAIMING, Release);
+    }
+
+    /// The worker has claimed these items; `serial` is another number than last time.
+    #[inline]
+    pub(crate) fn hold(&self, serial: u32, items: &Range<u32>) -> Holding {
+        let serial = serial % SERIALS;
+        let limit = pack(serial, items.end - items.start);
+        self.start.store(items.start, Relaxed);
+        self.begun.store(pack(serial, 0), Relaxed);
+        self.line.limit.store(limit, Release);
+        self.phase.store(HOLDING, Release);
+        P::light_fence();
+        if self.line.condemned.load(Acquire) != 0 {
+            self.wait_while(|| self.line.condemned.load(Acquire) != 0);
+        }
+        Holding { serial, limit }
+    }
+
+    /// Waits until the parent has decided; it is between two instructions, or about to kill this process. If
+    /// it has died, so will this process.
+    #[cold]
+    fn wait_while(&self, is_open: impl Fn() -> bool) {
+        let mut round = 0;
+        loop {
+            let cuts = self.line.cuts.load(Acquire);
+            if !is_open() {
+                return;
+            }
+            if !P::spin(round) {
+                P::wait(&self.line.cuts, cuts, Some(P::PATIENCE));
+            }
+            round = round.saturating_add(1);
+        }
+    }
+
+    /// The worker begins the item with this number in its range, from 1. False: it isn't the worker's any
+    /// more, nor is any after it.
+    #[inline]
+    pub(crate) fn begin(&self, holding: &mut Holding, number: u32) -> bool {
+        self.begun.store(pack(holding.serial, number), Release);
+        P::light_fence();
+        if self.line.limit.load(Acquire) != holding.limit {
+            self.see(holding);
+        }
+        number <= holding.count()
+    }
+
+    /// The limit has changed.
+    #[cold]
+    fn see(&self, holding: &mut Holding) {
+        self.wait_while(|| self.line.limit.load(Acquire) & CUTTING != 0);
+        let limit = self.line.limit.load(Acquire);
+        // Only what a parent writes is believed: the same range, made shorter.
+        if serial_of(limit) == holding.serial && limit as u32 <= holding.count() {
+            holding.limit = limit;
+        }
+    }
+
+    /// The worker tells when the item began that it has just begun.
+    #[inline]
+    pub(crate) fn set_start(&self, holding: &Holding, number: u32, nanos: u64) {
+        self.since.store(nanos, Release);
+        self.timed.store(pack(holding.serial, number), Release);
+    }
+
+    /// The worker has written to the room at this position of its stream.
+    #[inline]
+    pub(crate) fn fill(&self, position: u64, filled: Filled) {
+        let Filled { run, bytes } = filled;
+        self.filled.store(position << 32 | u64::from(run) << 16 | u64::from(bytes), Release);
+    }
+
+    /// The worker holds nothing, and has published all.
+    #[inline]
+    pub(crate) fn rest(&self) {
+        self.phase.store(IDLE, Release);
+    }
+
+    /// The item that a worker has begun last.
+    pub(crate) fn running(&self) -> Option<Running> {
+        if self.phase.load(Acquire) != HOLDING {
+            return None;
+        }
+        let mark = self.begun.load(Acquire);
+        let number = mark as u32;
+        let item = self.start.load(Acquire).checked_add(number.checked_sub(1)?)?;
+        let is_timed = self.timed.load(Acquire) == mark;
+        let since = is_timed.then(|| self.since.load(Acquire));
+        Some(Running { work: self.work.load(Acquire), item, since, mark })
+    }
+
+    /// The parent sees to it that the worker begins nothing after this item, as it is about to be killed.
+    /// False: it has gone on already, and may.
+    pub(crate) fn condemn(&self, running: Running) -> bool {
+        let limit = self.line.limit.load(Acquire);
+        let is_held = serial_of(limit) == serial_of(running.mark) && limit & CUTTING == 0;
+        self.line.condemned.store(1, Release);
+        let is_cut = is_held
+            && self.line.limit.compare_exchange(limit, limit | CUTTING, AcqRel, Relaxed).is_ok();
+        let is_stopped = is_cut && P::heavy_fence() && self.begun.load(Acquire) == running.mark;
+        if !is_stopped {
+            if is_cut {
+                let _ = self.line.limit.compare_exchange(limit | CUTTING, limit, AcqRel, Relaxed);
+            }
+            self.line.condemned.store(0, Release);
+            self.decided();
+        }
+        is_stopped
+    }
+
+    /// Wakes a worker that waits for a decision.
+    fn decided(&self) {
+        self.line.cuts.store(self.line.cuts.load(Relaxed).wrapping_add(1), Release);
+        P::wake(&self.line.cuts, 1);
+    }
+
+    /// How many items of its range a worker hasn't begun.
+    pub(crate) fn unbegun(&self) -> u32 {
+        let (limit, begun) = (self.line.limit.load(Acquire), self.begun.load(Acquire));
+        if self.phase.load(Acquire) != HOLDING || serial_of(limit) != serial_of(begun) {
+            return 0;
+        }
+        (limit as u32).saturating_sub(begun as u32)
+    }
+
+    /// The parent takes items of this work back that the worker hasn't begun, all but at most `leave`.
+    pub(crate) fn cut(&self, work: u64, leave: u32) -> Option<Range<u32>> {
+        let limit = self.line.limit.load(Acquire);
+        let (serial, count) = (serial_of(limit), limit as u32);
+        let begun = self.begun.load(Acquire);
+        let is_of_work = self.phase.load(Acquire) == HOLDING && self.work.load(Acquire) == work;
+        if !is_of_work || serial_of(begun) != serial || limit & CUTTING != 0 {
+            return None;
+        }
+        let start = self.start.load(Acquire);
+        if (begun as u32).saturating_add(leave) >= count {
+            return None;
+        }
+        self.line.limit.compare_exchange(limit, limit | CUTTING, AcqRel, Relaxed).ok()?;
+        let is_fenced = P::heavy_fence();
+        let begun = self.begun.load(Acquire);
+        // In a later range already: then the second move fails.
+        let begun = if serial_of(begun) == serial { begun as u32 } else { count };
+        let kept = if is_fenced { begun.saturating_add(leave).min(count) } else { count };
+        let decided = pack(serial, kept);
+        let is_cut =
+            self.line.limit.compare_exchange(limit | CUTTING, decided, AcqRel, Relaxed).is_ok();
+        self.decided();
+        if !is_cut {
+            return None;
+        }
+        let taken = start.checked_add(kept)?..start.checked_add(count)?;
+        (!taken.is_empty()).then_some(taken)
+    }
+
+    /// What was in hand at the worker's death. Nobody has checked it: the caller sees to it that the work
+    /// is one that the worker took part in, and that it has these items.
+    pub(crate) fn last(&self) -> Last {
+        let work = self.work.load(Acquire);
+        match self.phase.load(Acquire) {
+            IDLE => Last::Nothing,
+            HOLDING => {
+                let (limit, begun) = (self.line.limit.load(Acquire), self.begun.load(Acquire));
+                let start = self.start.load(Acquire);
+                let at = |number: u64| start.checked_add(number as u32);
+                let is_sound = serial_of(limit) == serial_of(begun);
+                match (at(begun), at(limit)) {
+                    (Some(now), Some(end)) if is_sound => {
+                        // It may have announced the item after the last that was left to it.
+                        let now = now.min(end);
+                        Last::Range { work, begun: start..now, unbegun: now..end }
+                    }
+                    _ => Last::Unknown(work),
+                }
+            }
+            _ => Last::Unknown(work),
+        }
+    }
+
+    /// What the worker has written to the room at this position of its stream.
+    pub(crate) fn filled(&self, position: u64) -> Filled {
+        let filled = self.filled.load(Acquire);
+        if filled >> 32 == position & u64::from(u32::MAX) {
+            Filled { run: (filled >> 16) as u16, bytes: filled as u16 }
+        } else {
+            Filled::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::shm::board::Board;
+    use crate::shm::model::{
+        Model, Word32, Word64, be, explore, explore_deaths_with, mortal, process,
+    };
+
+    fn board() -> Board<Model> {
+        Board::new(Word64::default())
+    }
+
+    fn hand() -> Hand<Model> {
+        let (begun, filled, since) = (Word64::default(), Word64::default(), Word64::default());
+        let (timed, work, start) = (Word64::default(), Word64::default(), Word32::default());
+        let (cuts, condemned) = (Word32::default(), Word32::default());
+        let line = Line { limit: Word64::default(), cuts, condemned };
+        Hand { begun, filled, since, timed, work, start, phase: Word32::default(), line }
+    }
+
+    /// A worker's whole way through a board; gives out what it has run.
+    fn work(board: &Board<Model>, hand: &Hand<Model>, generation: u32, items: u32) -> Vec<u32> {
+        let mut run = Vec::new();
+        for serial in 1.. {
+            hand.claiming(7);
+            let Some(range) = board.claim(generation, items, |_| 2) else { break };
+            let mut holding = hand.hold(serial, &range);
+            let mut number = 1;
+            while number <= holding.count() && hand.begin(&mut holding, number) {
+                run.push(range.start + number - 1);
+                number += 1;
+            }
+            hand.rest();
+        }
+        hand.rest();
+        run
+    }
+
+    fn all(mut items: Vec<u32>) -> Vec<u32> {
+        items.sort_unstable();
+        items
+    }
+
+    #[test]
+    fn every_item_is_claimed_once() {
+        explore(|| {
+            let board = Arc::new(board());
+            board.open(3);
+            let workers = [2, 3].map(|number| {
+                let board = Arc::clone(&board);
+                process(number, move || work(&board, &hand(), 3, 3))
+            });
+            let [one, two] = workers.map(|worker| worker.join().unwrap());
+            assert_eq!(all([one, two].concat()), [0, 1, 2]);
+        });
+    }
+
+    #[test]
+    fn who_comes_late_claims_nothing_of_what_comes_next() {
+        explore(|| {
+            let board = Arc::new(board());
+            board.open(3);
+            let late = {
+                let board = Arc::clone(&board);
+                process(2, move || work(&board, &hand(), 3, 2))
+            };
+            be(1, || {
+                let unclaimed = board.close(3) as u32;
+                board.open(4);
+                assert_eq!(work(&board, &hand(), 4, 2), [0, 1]);
+                let claimed = late.join().unwrap();
+                assert_eq!(all(claimed), (0..unclaimed).collect::<Vec<_>>());
+            });
+        });
+    }
+
+    /// What is cut from a range and what is run of it make the whole, whatever the interleaving.
+    fn cut_while_it_works(leave: u32) {
+        explore(move || {
+            let (board, hand) = (Arc::new(board()), Arc::new(hand()));
+            board.open(0);
+            let worker = {
+                let (board, hand) = (Arc::clone(&board), Arc::clone(&hand));
+                process(2, move || work(&board, &hand, 0, 3))
+            };
+            be(1, || {
+                let cut: Vec<u32> = hand.cut(7, leave).into_iter().flatten().collect();
+                let run = worker.join().unwrap();
+                assert_eq!(all([cut, run].concat()), [0, 1, 2]);
+            });
+        });
+    }
+
+    #[test]
+    fn every_item_is_run_or_taken_back() {
+        cut_while_it_works(0);
+        cut_while_it_works(1);
+    }
+
+    #[test]
+    fn other_work_is_not_cut() {
+        explore(|| {
+            let hand = hand();
+            be(1, || {
+                assert_eq!(hand.cut(7, 0), None);
+                hand.claiming(7);
+                assert_eq!((hand.cut(7, 0), hand.last()), (None, Last::Unknown(7)));
+                let mut holding = hand.hold(1, &(10..14));
+                assert!(hand.begin(&mut holding, 1));
+                assert_eq!((hand.cut(8, 0), hand.unbegun()), (None, 3));
+                assert_eq!(hand.cut(7, 1), Some(12..14));
+                let running = |since| Some(Running { work: 7, item: 10, since, mark: pack(1, 1) });
+                assert_eq!(hand.running(), running(None));
+                hand.set_start(&holding, 1, 99);
+                assert_eq!(hand.running(), running(Some(99)));
+                assert!(hand.begin(&mut holding, 2));
+                assert_eq!(holding.count(), 2);
+                assert!(!hand.begin(&mut holding, 3));
+                let last = Last::Range { work: 7, begun: 10..12, unbegun: 12..12 };
+                assert_eq!(hand.last(), last);
+                hand.rest();
+                assert_eq!((hand.last(), hand.running()), (Last::Nothing, None));
+            });
+        });
+    }
+
+    /// Who is condemned is at the item that it is condemned for, and begins nothing else; who isn't goes on.
+    #[test]
+    fn the_condemned_begin_nothing_more() {
+        explore(|| {
+            let (board, hand) = (Arc::new(board()), Arc::new(hand()));
+            board.open(0);
+            let begun = Arc::new(Word32::default());
+            let worker = {
+                let (board, hand, begun) =
+                    (Arc::clone(&board), Arc::clone(&hand), Arc::clone(&begun));
+                process(2, move || {
+                    for serial in 1.. {
+                        hand.claiming(7);
+                        let Some(range) = board.claim(0, 2, |_| 1) else { break };
+                        let mut holding = hand.hold(serial, &range);
+                        if hand.begin(&mut holding, 1) {
+                            begun.store(range.start + 1, Release);
+                        }
+                    }
+                    hand.rest();
+                })
+            };
+            be(1, || {
+                let Some(running) = hand.running() else { return };
+                if hand.condemn(running) {
+                    // It waits where it is, until it is killed; here it is let go again.
+                    let seen = begun.load(Acquire);
+                    assert!(seen <= running.item + 1, "{seen} of {running:?}");
+                    hand.line.limit.store(pack(serial_of(running.mark), 1), Release);
+                    hand.line.condemned.store(0, Release);
+                    hand.decided();
+                }
+            });
+            worker.join().unwrap();
+            assert_eq!(begun.load(Acquire), 2);
+        });
+    }
+
+    /// After a death at any step: what it has run it has begun, at most one item that it has begun wasn't
+    /// run, and all others are unbegun, unclaimed, or nobody knows of them.
+    #[test]
+    fn a_death_leaves_each_item_somewhere() {
+        explore_deaths_with(1, |steps| {
+            let (board, hand) = (Arc::new(board()), Arc::new(hand()));
+            board.open(0);
+            let run = Arc::new([const { std::sync::atomic::AtomicU32::new(0) }; 3]);
+            let worker = {
+                let (board, hand, run) = (Arc::clone(&board), Arc::clone(&hand), Arc::clone(&run));
+                mortal(2, steps, move || {
+                    hand.claiming(7);
+                    let range = board.claim(0, 3, |_| 2).unwrap();
+                    let mut holding = hand.hold(1, &range);
+                    for number in 1..=2 {
+                        if hand.begin(&mut holding, number) {
+                            run[(range.start + number - 1) as usize].store(1, Relaxed);
+                        }
+                    }
+                    hand.rest();
+                })
+            };
+            be(1, || {
+                let cut: Vec<u32> = hand.cut(7, 0).into_iter().flatten().collect();
+                worker.join();
+                let run: Vec<u32> =
+                    (0..3).filter(|i| run[*i as usize].load(Relaxed) == 1).collect();
+                let unclaimed = board.unclaimed(0).unwrap() as u32;
+                assert!(unclaimed == 0 || unclaimed == 2);
+                match hand.last() {
+                    Last::Nothing => assert!(run.len() + cut.len() == 2 || unclaimed == 0),
+                    Last::Unknown(_) => assert!(run.is_empty() && cut.is_empty()),
+                    Last::Range { work: 7, begun, unbegun } => {
+                        assert!(run.iter().all(|item| begun.contains(item)));
+                        assert!(begun.len() <= run.len() + 1);
+                        assert_eq!(all([begun.collect(), unbegun.collect(), cut].concat()), [0, 1]);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn a_forged_hand_is_bounded() {
+        explore(|| {
+            let hand = hand();
+            be(1, || {
+                for (start, begun, limit) in
+                    [(u32::MAX, 5, 9), (0, u32::MAX, 3), (5, 7, u32::MAX), (1, 2, 0)]
+                {
+                    hand.start.store(start, Relaxed);
+                    hand.begun.store(pack(1, begun), Relaxed);
+                    hand.line.limit.store(pack(1, limit), Relaxed);
+                    hand.work.store(7, Relaxed);
+                    hand.phase.store(HOLDING, Relaxed);
+                    let _ = (hand.last(), hand.running(), hand.unbegun(), hand.cut(7, 3));
+                }
+                hand.phase.store(77, Relaxed);
+                assert_eq!(hand.last(), Last::Unknown(7));
+            });
+        });
+    }
+
+    #[test]
+    fn results_in_another_room_are_not_these() {
+        explore(|| {
+            let hand = hand();
+            let rooms = Cell::new(0);
+            be(1, || {
+                for position in [0, 1 << 20, (1 << 33) + 5] {
+                    let filled = Filled { run: 24, bytes: 100 };
+                    hand.fill(position, filled);
+                    rooms.set(rooms.get() + 1);
+                    assert_eq!(hand.filled(position), filled);
+                    assert_eq!(hand.filled(position + 100), Filled::default());
+                }
+            });
+            assert_eq!(rooms.get(), 3);
+        });
+    }
+}

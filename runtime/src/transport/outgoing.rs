@@ -1,0 +1,108 @@
+//! What a parent has to send and couldn't yet: bytes of its own, and ranges that it shares.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::ops::Range;
+
+use super::SharedBytes;
+
+/// Shorter ranges are copied: a system call's cost for one more part is that of copying about this.
+pub(super) const WORTH_SHARING: usize = 4 * 1024;
+
+enum Part {
+    Owned(Vec<u8>),
+    Shared(SharedBytes, Range<usize>),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes, range) => &bytes[range.clone()],
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Outgoing {
+    parts: VecDeque<Part>,
+    /// How much of the first part has been sent.
+    sent: usize,
+}
+
+impl Outgoing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        match self.parts.back_mut() {
+            _ if bytes.is_empty() => {}
+            Some(Part::Owned(last)) => last.extend_from_slice(bytes),
+            _ => self.parts.push_back(Part::Owned(bytes.to_vec())),
+        }
+    }
+
+    pub(super) fn push_shared(&mut self, bytes: &SharedBytes, range: Range<usize>) {
+        if range.len() < WORTH_SHARING {
+            self.push(&bytes[range]);
+        } else {
+            self.parts.push_back(Part::Shared(SharedBytes::clone(bytes), range));
+        }
+    }
+
+    /// What is left of the first part; empty when nothing is.
+    pub(super) fn first(&self) -> &[u8] {
+        self.parts.front().map_or(&[], |part| &part.bytes()[self.sent..])
+    }
+
+    /// What is left of the first parts, at most so many of them.
+    pub(super) fn slices(&self, most: usize) -> Vec<IoSlice<'_>> {
+        let rest = |i| if i == 0 { self.sent } else { 0 };
+        let parts = self.parts.iter().take(most).enumerate();
+        parts.map(|(i, part)| IoSlice::new(&part.bytes()[rest(i)..])).collect()
+    }
+
+    /// The first `count` bytes have been sent.
+    pub(super) fn forget(&mut self, mut count: usize) {
+        while let Some(first) = self.parts.front() {
+            let left = first.bytes().len() - self.sent;
+            if count < left {
+                self.sent += count;
+                return;
+            }
+            count -= left;
+            self.sent = 0;
+            self.parts.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn parts_leave_in_order_however_they_are_cut() {
+        for step in 1..50 {
+            let shared = Arc::new((0..WORTH_SHARING + 9).map(|i| i as u8).collect::<Vec<_>>());
+            let mut outgoing = Outgoing::default();
+            outgoing.push(b"ab");
+            outgoing.push_shared(&shared, 1..3);
+            outgoing.push_shared(&shared, 3..WORTH_SHARING + 5);
+            outgoing.push(b"");
+            outgoing.push(b"z");
+            let mut sent = Vec::new();
+            while !outgoing.is_empty() {
+                let count = outgoing.first().len().min(step);
+                sent.extend_from_slice(&outgoing.first()[..count]);
+                assert_eq!(outgoing.slices(1)[0].len(), outgoing.first().len());
+                outgoing.forget(count);
+            }
+            assert_eq!(sent, [b"ab", &shared[1..WORTH_SHARING + 5], b"z"].concat());
+            assert_eq!(Arc::strong_count(&shared), 1);
+        }
+    }
+}
