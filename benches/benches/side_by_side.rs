@@ -1,76 +1,77 @@
-//! procession beside its peers in one run, in two tables: calls, beside bare posix_spawn, Python's
-//! multiprocessing, procspawn and rayon; and what goes between processes, beside Python's, ipc-channel,
-//! std's threads and bare words in shared memory.
+//! procession beside its peers in one run: starting processes, calls, maps, large data, what goes between
+//! processes, tasks of all lengths, and three programs.
 //!
 //! ```text
 //! cargo bench
+//! cargo bench -- --report
 //! cargo bench -- --processes 4
 //! cargo bench -- queue pipe
 //! cargo bench -- --alone apply
 //! ```
 //!
-//! procession's workers never reach this `main`: its hook takes them over before. The children of the
-//! two other peers that start this executable do, and leave at its top.
+//! procession's workers never reach this `main`: its hook takes them over before. The children of other
+//! peers that start this executable do, and leave at its top.
 
-use procession_benches::peers::{
-    bare, ipc_channel, procession, procspawn, python, rayon, std as standard, words,
+use std::rc::Rc;
+
+use procession_benches::peers::{self, procession, procspawn};
+use procession_benches::{
+    Inputs, Options, Peer, Section, Setup, describe_machine, goals_table, measure, results_table,
+    verdicts, write_report,
 };
-use procession_benches::{Options, Peer, goals_table, measure, results_table, verdicts};
 
 fn main() {
-    if bare::is_child() {
+    if peers::is_child() {
         return;
     }
     procspawn::init();
-
-    let options = match Options::read(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::exit(2);
-        }
-    };
-    let mut peers = peers(&options);
-    let works = options.works();
-    let figures = measure(&mut peers, &works, options.budget());
-
-    let names: Vec<&'static str> = peers.iter().map(|peer| peer.name()).collect();
-    let (rounds, processes) = (figures.rounds, options.processes);
-    println!(
-        "medians of {rounds} rounds, {processes} workers; (n×): procession is n times as fast\n"
-    );
-    let (between, calls): (Vec<_>, Vec<_>) =
-        works.into_iter().partition(|work| work.is_between_processes());
-    for (title, rows) in [("calls", calls), ("between processes", between)] {
-        if !rows.is_empty() {
-            println!("{}", results_table(title, &figures, &rows, &names));
-        }
-    }
-    if options.measured {
-        println!("{}", goals_table(&verdicts(&figures)));
-    } else {
-        println!("Each was only tried: `cargo bench` measures.");
+    let done = Options::read(std::env::args().skip(1)).and_then(|options| run(&options));
+    if let Err(error) = done {
+        eprintln!("{error}");
+        std::process::exit(2);
     }
 }
 
-fn peers(options: &Options) -> Vec<Box<dyn Peer>> {
+fn run(options: &Options) -> Result<(), String> {
     let (processes, measured) = (options.processes, options.measured);
-    let mut peers: Vec<Box<dyn Peer>> =
-        vec![Box::new(procession::Procession::new(processes, measured))];
-    if options.alone {
-        return peers;
+    // Before anything is measured, so that the load is what others do.
+    let machine = describe_machine();
+    let inputs = Inputs::make(measured).map_err(|error| format!("no inputs: {error}"))?;
+    let setup = Setup { processes, measured, inputs: Rc::new(inputs) };
+    let mut peers: Vec<Box<dyn Peer>> = vec![Box::new(procession::Procession::new(&setup))];
+    let mut notes = Vec::new();
+    if !options.alone {
+        let (others, absent) = peers::others(&setup);
+        peers.extend(others);
+        notes = absent;
     }
-    peers.push(Box::new(bare::Bare::new(measured)));
-    match python::columns(processes, measured) {
-        Ok(columns) => {
-            peers.extend(columns.into_iter().map(|peer| Box::new(peer) as Box<dyn Peer>));
+    let works = options.works();
+    let mut figures = measure(&mut peers, &works, options.budget());
+    (figures.processes, figures.measured) = (processes, measured);
+    let names: Vec<&'static str> = peers.iter().map(|peer| peer.name()).collect();
+
+    let rounds = figures.rounds;
+    println!(
+        "medians of {rounds} rounds, {processes} workers; ±: half of what lies between the quartiles; \
+         (n×): procession is n times as fast"
+    );
+    notes.iter().for_each(|note| println!("{note}"));
+    for section in Section::ALL {
+        let rows: Vec<_> = works.iter().copied().filter(|work| work.section() == section).collect();
+        if !rows.is_empty() {
+            println!("\n{}", results_table(section.title(), &figures, &rows, &names).text());
         }
-        Err(error) => println!("without Python: can't run python3: {error}"),
     }
-    peers.push(Box::new(procspawn::Procspawn::new(processes, measured)));
-    peers.push(Box::new(rayon::Rayon::new(processes, measured)));
-    peers.push(Box::new(ipc_channel::IpcChannel::new(measured)));
-    peers.push(Box::new(standard::Std::new(measured)));
-    peers.push(Box::new(words::Words::new(measured)));
-    peers
+    let verdicts = verdicts(&figures);
+    if measured && !verdicts.is_empty() {
+        println!("{}", goals_table(&figures, &verdicts).text());
+    }
+    if let Some(folder) = &options.report {
+        let written = write_report(folder, &figures, &works, &names, &notes, &machine);
+        written.map_err(|error| format!("no report: {error}"))?;
+    }
+    if !measured {
+        println!("Each was only tried: `cargo bench` measures.");
+    }
+    Ok(())
 }

@@ -1,16 +1,15 @@
 """Python's multiprocessing as a peer of the side-by-side benchmark.
 
-Reads lines of a word and a count; answers each with the nanoseconds for one each. The only argument is
-the number of workers.
+The first argument is the number of workers.
 """
 
 import multiprocessing
+import os
 import sys
 from multiprocessing.shared_memory import SharedMemory
-from statistics import median
-from time import perf_counter_ns
 
-BLOCK = 1 << 20
+from common import BLOCK, calls, converse, each, p50
+
 BLOCKS_UNDER_WAY = 8
 CROWD = 4
 
@@ -19,24 +18,6 @@ context = multiprocessing.get_context("fork")
 
 def nothing():
     pass
-
-
-def increment(x):
-    return x + 1
-
-
-def echo(block):
-    return block
-
-
-def each(count, work):
-    began = perf_counter_ns()
-    work()
-    return (perf_counter_ns() - began) / count
-
-
-def p50(count, work):
-    return median(each(1, work) for _ in range(count))
 
 
 def start_and_join(method):
@@ -180,27 +161,36 @@ def share(block):
     memory.unlink()
 
 
-def run(pool, word, count):
-    if word == "start_fork":
+class Pool:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def submit(self, f, x):
+        return self.pool.apply_async(f, (x,))
+
+    def result(self, submitted):
+        return submitted.get()
+
+    def apply(self, f, x):
+        return self.pool.apply(f, (x,))
+
+    def map(self, f, xs):
+        return self.pool.map(f, xs)
+
+    def map_in_chunks(self, f, xs, size):
+        return self.pool.map(f, xs, chunksize=size)
+
+
+def own(pool, word, count):
+    """The rows that are about more than calls; None for others."""
+    if word == "start_and_join":
         return p50(count, lambda: start_and_join("fork"))
     if word == "start_spawn":
         return p50(count, lambda: start_and_join("spawn"))
-    if word == "apply":
-        return p50(count, lambda: pool.apply(increment, (1,)))
-    if word == "map":
-        return each(count, lambda: pool.map(increment, range(count)))
-    if word == "map_one_by_one":
-        return each(count, lambda: pool.map(increment, range(count), chunksize=1))
-    if word == "apply_async":
-
-        def submit_and_get():
-            results = [pool.apply_async(increment, (x,)) for x in range(count)]
-            return sum(result.get() for result in results)
-
-        return each(count, submit_and_get)
-    if word == "blocks":
-        blocks = [bytes([1]) * BLOCK for _ in range(count)]
-        return each(count, lambda: pool.map(echo, blocks))
+    if word == "start_forked":
+        return p50(count, lambda: start_and_join("forkserver"))
+    if word == "worker_pid":
+        return pool.apply(os.getpid)
     if word == "queue":
         return one_to_one(context.Queue(), range(count))
     if word == "simple_queue":
@@ -222,14 +212,18 @@ def run(pool, word, count):
     if word == "share":
         block = bytes([1]) * BLOCK
         return p50(count, lambda: share(block))
-    raise ValueError(word)
+    return None
 
 
 def main():
     with context.Pool(int(sys.argv[1])) as pool:
-        for line in sys.stdin:
-            word, count = line.split()
-            print(run(pool, word, int(count)), flush=True)
+        peer = Pool(pool)
+
+        def answer(word, count, argument):
+            result = own(pool, word, count)
+            return calls(peer, word, count, argument) if result is None else result
+
+        converse(answer)
 
 
 if __name__ == "__main__":

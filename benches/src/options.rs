@@ -1,5 +1,6 @@
 //! What the command line and the environment ask for.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::measure::Budget;
@@ -12,6 +13,9 @@ const PROCESSES: usize = 2;
 /// Nine rounds make a median that two disturbed ones don't move. More of them, of one row and alone, are
 /// for a profiler.
 const ROUNDS: usize = 9;
+
+/// The repository's root.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// How the comparison is run.
 #[derive(Clone, Debug)]
@@ -26,11 +30,13 @@ pub struct Options {
     pub alone: bool,
     /// At most so many rounds.
     pub rounds: usize,
+    /// Where BENCHMARKS.md and its charts are written; none when the tables are only printed.
+    pub report: Option<PathBuf>,
 }
 
 impl Options {
-    /// Reads `--processes N` (or `PROCESSION_BENCH_PROCESSES`), `--rounds N`, `--bench`, `--alone`, and
-    /// words that a row's title has in it.
+    /// Reads `--processes N` (or `PROCESSION_BENCH_PROCESSES`), `--rounds N`, `--report`,
+    /// `--report-to FOLDER`, `--bench`, `--alone`, and words that a row's title has in it.
     ///
     /// # Errors
     /// An option that isn't known, or a number that is none.
@@ -42,6 +48,7 @@ impl Options {
             rows: Vec::new(),
             alone: false,
             rounds: ROUNDS,
+            report: None,
         };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
@@ -51,6 +58,11 @@ impl Options {
                 "--alone" => options.alone = true,
                 "--processes" => processes = arguments.next(),
                 "--rounds" => options.rounds = number(arguments.next(), "rounds")?,
+                "--report" => options.report = Some(PathBuf::from(ROOT)),
+                "--report-to" => {
+                    let folder = arguments.next().ok_or("--report-to needs a folder")?;
+                    options.report = Some(PathBuf::from(folder));
+                }
                 row if !row.starts_with('-') => options.rows.push(row.to_owned()),
                 other => return Err(format!("unknown option {other}")),
             }
@@ -64,13 +76,14 @@ impl Options {
     /// The rows to measure.
     pub fn works(&self) -> Vec<Work> {
         let wanted = |work: &Work| self.rows.iter().any(|row| work.title().contains(row));
-        Work::ALL.into_iter().filter(|work| self.rows.is_empty() || wanted(work)).collect()
+        Work::all().into_iter().filter(|work| self.rows.is_empty() || wanted(work)).collect()
     }
 
     /// How long the comparison may take; the time keeps a slow machine's run bearable.
     pub fn budget(&self) -> Budget {
+        let minutes = if self.report.is_some() { 8 } else { 3 };
         let rounds = if self.measured { self.rounds } else { 1 };
-        Budget { time: Duration::from_secs(75), rounds }
+        Budget { time: Duration::from_secs(60 * minutes), rounds }
     }
 }
 
@@ -78,4 +91,34 @@ fn number(text: Option<String>, of_what: &str) -> Result<usize, String> {
     let text = text.unwrap_or_default();
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| format!("{text:?} is no number of {of_what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Options, String> {
+        Options::read(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_report_is_written_only_when_it_is_asked_for() {
+        assert_eq!(read("--bench").unwrap().report, None);
+        assert!(read("--bench --report").unwrap().report.unwrap().ends_with(".."));
+        assert_eq!(read("--report-to there").unwrap().report, Some(PathBuf::from("there")));
+        read("--report-to").unwrap_err();
+    }
+
+    #[test]
+    fn rows_are_chosen_by_their_titles() {
+        let works = read("queue").unwrap().works();
+        assert_eq!(works, [Work::Queue, Work::QueueBlocks, Work::QueueCrowd]);
+        assert_eq!(read("").unwrap().works(), Work::all());
+    }
+
+    #[test]
+    fn what_is_no_option_is_said_to_be_none() {
+        assert!(read("--fast").unwrap_err().contains("--fast"));
+        assert!(read("--rounds 0").unwrap_err().contains("rounds"));
+    }
 }

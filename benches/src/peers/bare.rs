@@ -4,13 +4,13 @@
 //! by an argument to return from `main` at once, so it pays for the kernel's exec, the dynamic linker,
 //! the constructors, std's start and exit, as a worker does; it has no sockets and runs nothing.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::wait::{WaitStatus, waitpid};
 
-use super::Peer;
+use super::{Peer, Setup};
 use crate::measure::p50;
 use crate::work::{Speed, Work};
 
@@ -18,14 +18,7 @@ use crate::work::{Speed, Work};
 pub const NAME: &str = "posix_spawn";
 
 /// The argument by which the child knows that it has nothing to do.
-const LEAVE: &CStr = c"--leave-at-once";
-
-/// Whether this process is the child: then `main` returns.
-pub fn is_child() -> bool {
-    std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument.as_encoded_bytes() == LEAVE.to_bytes())
-}
+pub(super) const LEAVE: &str = "--leave-at-once";
 
 /// Starts bare children.
 #[derive(Debug)]
@@ -36,20 +29,21 @@ pub struct Bare {
 
 impl Bare {
     /// With the environment of this process.
-    pub fn new(measured: bool) -> Self {
+    pub fn new(setup: &Setup) -> Self {
         let entry = |(mut name, value): (std::ffi::OsString, _)| {
             name.push("=");
             name.push(value);
             CString::new(name.into_vec()).expect("a variable has no zero in it")
         };
         let environment = std::env::vars_os().map(entry).collect();
-        Self { environment, speed: if measured { Speed::Fast } else { Speed::Tried } }
+        Self { environment, speed: setup.speed(Speed::Fast) }
     }
 
     fn start_and_wait(&self) {
         let actions = PosixSpawnFileActions::init().expect("memory");
         let attributes = PosixSpawnAttr::init().expect("memory");
-        let arguments = [c"side_by_side", LEAVE];
+        let leave = CString::new(LEAVE).expect("it has no zero in it");
+        let arguments = [c"side_by_side", &leave];
         let program = c"/proc/self/exe";
         let child = posix_spawn(program, &actions, &attributes, &arguments, &self.environment);
         let status = waitpid(child.expect("a child"), None).expect("its status");

@@ -4,7 +4,7 @@ use ipc_channel::ipc::{IpcReceiver, IpcSender, channel};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Peer;
+use super::{Peer, Setup};
 use crate::measure::{each, p50};
 use crate::work::{BLOCK, Speed, Work};
 
@@ -14,13 +14,13 @@ pub const NAME: &str = "ipc-channel";
 /// Channels to a process that is started for each round.
 #[derive(Debug)]
 pub struct IpcChannel {
-    measured: bool,
+    speed: Speed,
 }
 
 impl IpcChannel {
     /// Nothing is started yet.
-    pub fn new(measured: bool) -> Self {
-        Self { measured }
+    pub fn new(setup: &Setup) -> Self {
+        Self { speed: setup.speed(Speed::Slow) }
     }
 }
 
@@ -30,7 +30,7 @@ impl Peer for IpcChannel {
     }
 
     fn run(&mut self, work: Work) -> Option<f64> {
-        let count = work.count(if self.measured { Speed::Slow } else { Speed::Tried });
+        let count = work.count(self.speed);
         Some(match work {
             Work::Queue => one_to_one((0..count as u64).collect(), take::<u64>),
             Work::QueueBlocks => one_to_one(vec![vec![1_u8; BLOCK]; count], take::<Vec<u8>>),

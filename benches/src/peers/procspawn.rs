@@ -7,9 +7,9 @@
 
 use procspawn::Pool;
 
-use super::Peer;
-use crate::measure::{each, p50};
-use crate::work::{BLOCK, Speed, Work};
+use super::{Peer, Setup};
+use crate::measure::{each, p50, p50_asleep};
+use crate::work::{BLOCK, LARGE, Speed, THOUSAND, Work};
 
 /// The head of the column.
 pub const NAME: &str = "procspawn";
@@ -42,11 +42,22 @@ impl Procspawn {
     ///
     /// # Panics
     /// The pool can't be started.
-    pub fn new(processes: usize, measured: bool) -> Self {
-        let pool = Pool::new(processes).expect("a pool");
-        let peer = Self { pool, measured };
+    pub fn new(setup: &Setup) -> Self {
+        let pool = Pool::new(setup.processes).expect("a pool");
+        let peer = Self { pool, measured: setup.measured };
         peer.map(100);
         peer
+    }
+
+    fn apply(&self) {
+        self.pool.spawn(1, increment).join().expect("a result");
+    }
+
+    fn bulk(&self, count: usize, bytes: usize) -> f64 {
+        let mut block = vec![1_u8; bytes];
+        p50(count, || {
+            block = self.pool.spawn(std::mem::take(&mut block), echo).join().expect("a result");
+        })
     }
 
     /// A map as its users write it, with a window.
@@ -80,10 +91,12 @@ impl Peer for Procspawn {
             Work::StartAndJoin => p50(count, || {
                 procspawn::spawn((), |()| ()).join().expect("its result");
             }),
-            Work::Apply => p50(count, || {
-                self.pool.spawn(1, increment).join().expect("a result");
-            }),
+            Work::Apply => p50(count, || self.apply()),
+            Work::ApplyAsleep => p50_asleep(count, || self.apply()),
             Work::Map => each(count, || self.map(count)),
+            Work::MapThousand => p50(count, || drop(self.map(THOUSAND))),
+            Work::Bulk1 => self.bulk(count, BLOCK),
+            Work::Bulk64 => self.bulk(count, LARGE),
             Work::Blocks => {
                 let mut blocks = vec![vec![1_u8; BLOCK]; count];
                 each(count, || {

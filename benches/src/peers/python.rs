@@ -1,18 +1,20 @@
-//! Python's multiprocessing, run by the machine's `python3`.
+//! Python's multiprocessing, its concurrent.futures, and the packages mpire and loky, as far as the
+//! machine's `python3` has them.
 //!
-//! One interpreter lives as long as the comparison and holds a warm pool. It reads a line for each round
-//! (the work and the count) and answers with the nanoseconds for one each, which it has timed itself, so
-//! that this conversation isn't measured.
+//! One interpreter for each lives as long as the comparison and holds a warm pool.
 
 use std::cell::RefCell;
-use std::io::{self, BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 
-use super::Peer;
-use crate::work::{Speed, Work};
+use super::conversation::Conversation;
+use super::{Peer, Setup};
+use crate::memory::private_bytes;
+use crate::schedule::lengths;
+use crate::work::{Section, Speed, Work};
 
-/// The head of the column of its pool, and of processes that it forks.
+/// The head of the column of `multiprocessing.Pool`, and of processes that it forks.
 pub const NAME: &str = "Python";
 
 /// The head of the column of processes that it spawns, as procession does.
@@ -21,25 +23,66 @@ pub const NAME_SPAWN: &str = "Python spawn";
 /// The head of the column of its `SimpleQueue`, which has no bound, no time-out and no thread.
 pub const NAME_SIMPLE: &str = "SimpleQueue";
 
-/// The script, which need not be there any more when the benchmark runs.
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/multiprocessing_peer.py");
+/// The head of the column of `concurrent.futures.ProcessPoolExecutor`.
+pub const NAME_FUTURES: &str = "futures";
+
+/// The head of the column of the package mpire.
+pub const NAME_MPIRE: &str = "mpire";
+
+/// The head of the column of the package loky.
+pub const NAME_LOKY: &str = "loky";
+
+/// The scripts, which need not be there any more when the benchmark runs.
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 
 /// One of its columns.
 #[derive(Debug)]
 pub struct Python {
     name: &'static str,
-    interpreter: Rc<RefCell<Interpreter>>,
-    measured: bool,
+    interpreter: Rc<RefCell<Conversation>>,
+    setup: Setup,
 }
 
-/// Its columns, which share one interpreter.
-///
-/// # Errors
-/// There is no `python3`, or it can't run the script.
-pub fn columns(processes: usize, measured: bool) -> io::Result<[Python; 3]> {
-    let interpreter = Rc::new(RefCell::new(Interpreter::start(processes)?));
-    let peer = |name| Python { name, interpreter: Rc::clone(&interpreter), measured };
-    Ok([peer(NAME), peer(NAME_SPAWN), peer(NAME_SIMPLE)])
+/// The columns of what there is, and a note for each that isn't.
+pub fn columns(setup: &Setup) -> (Vec<Python>, Vec<String>) {
+    let peers = [
+        ("multiprocessing", "multiprocessing_peer.py", &[NAME, NAME_SPAWN, NAME_SIMPLE][..]),
+        ("concurrent.futures", "executor_peer.py", &[NAME_FUTURES]),
+        ("mpire", "mpire_peer.py", &[NAME_MPIRE]),
+        ("loky", "executor_peer.py", &[NAME_LOKY]),
+    ];
+    let (mut columns, mut notes) = (Vec::new(), Vec::new());
+    for (module, script, names) in peers {
+        match interpreter(module, script, setup.processes) {
+            Ok(interpreter) => {
+                let interpreter = Rc::new(RefCell::new(interpreter));
+                columns.extend(names.iter().map(|name| {
+                    let interpreter = Rc::clone(&interpreter);
+                    Python { name, interpreter, setup: setup.clone() }
+                }));
+            }
+            Err(error) => notes.push(format!("without Python's {module}: {error}")),
+        }
+    }
+    (columns, notes)
+}
+
+fn interpreter(module: &str, script: &str, processes: usize) -> io::Result<Conversation> {
+    let mut import = Command::new("python3");
+    import.args(["-c", &format!("import {module}")]).stderr(Stdio::null());
+    let status = import.status().map_err(|error| other("can't run python3", &error))?;
+    if !status.success() {
+        return Err(io::Error::other("it isn't installed"));
+    }
+    let mut command = Command::new("python3");
+    command.arg("-B").arg(format!("{SCRIPTS}/{script}"));
+    let mut interpreter = Conversation::start(command.arg(processes.to_string()).arg(module))?;
+    interpreter.ask("apply", 10, "")?;
+    Ok(interpreter)
+}
+
+fn other(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 impl Peer for Python {
@@ -48,78 +91,48 @@ impl Peer for Python {
     }
 
     fn run(&mut self, work: Work) -> Option<f64> {
-        let word = word(self.name, work)?;
-        let speed = match work {
-            _ if !self.measured => Speed::Tried,
-            Work::Map => Speed::Fast,
-            Work::StartAndJoin if self.name == NAME => Speed::Fast,
-            _ => Speed::Slow,
+        let word = self.word(work)?;
+        let count = work.count(self.setup.speed(self.speed(work)));
+        let argument = match work {
+            Work::Program(program) => self.setup.inputs.argument(program),
+            _ => match lengths(work, self.setup.processes, self.setup.measured) {
+                Some(lengths) => lengths.iter().map(u64::to_string).collect::<Vec<_>>().join(","),
+                None => String::new(),
+            },
         };
-        let answer = self.interpreter.borrow_mut().ask(word, work.count(speed));
-        Some(answer.expect("Python's answer"))
+        let answer = self.interpreter.borrow_mut().ask(word, count, &argument);
+        let answer = answer.expect("Python's answer")?;
+        if let Work::Program(program) = work {
+            assert_eq!(answer.result, Some(self.setup.inputs.expected(program)), "{word}");
+        }
+        Some(match work {
+            Work::Memory => private_bytes(answer.nanos as u32).expect("its worker is there"),
+            _ => answer.nanos,
+        })
     }
 }
 
-/// What the script calls it; none for what this column doesn't have.
-fn word(column: &str, work: Work) -> Option<&'static str> {
-    Some(match (column, work) {
-        (NAME_SPAWN, Work::StartAndJoin) => "start_spawn",
-        (NAME_SIMPLE, Work::Queue) => "simple_queue",
-        (NAME_SIMPLE, Work::QueueBlocks) => "simple_queue_blocks",
-        (NAME, Work::StartAndJoin) => "start_fork",
-        (NAME, Work::Apply) => "apply",
-        (NAME, Work::Map) => "map",
-        (NAME, Work::MapOneByOne) => "map_one_by_one",
-        (NAME, Work::ApplyAsync) => "apply_async",
-        (NAME, Work::Blocks) => "blocks",
-        (NAME, Work::Queue) => "queue",
-        (NAME, Work::QueueBlocks) => "queue_blocks",
-        (NAME, Work::QueueCrowd) => "queue_crowd",
-        (NAME, Work::Pipe) => "pipe",
-        (NAME, Work::Lock) => "lock",
-        (NAME, Work::LockContended) => "lock_contended",
-        (NAME, Work::Value) => "value",
-        (NAME, Work::Share) => "share",
-        _ => return None,
-    })
-}
-
-#[derive(Debug)]
-struct Interpreter {
-    child: Child,
-    questions: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Interpreter {
-    fn start(processes: usize) -> io::Result<Self> {
-        let mut child = Command::new("python3")
-            .arg(SCRIPT)
-            .arg(processes.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let questions = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().expect("it was asked for"));
-        let mut interpreter = Self { child, questions, answers };
-        interpreter.ask("apply", 10)?;
-        Ok(interpreter)
+impl Python {
+    /// What the script calls it; none for what this column doesn't have.
+    fn word(&self, work: Work) -> Option<&'static str> {
+        match (self.name, work) {
+            (NAME_SPAWN, Work::StartAndJoin) => Some("start_spawn"),
+            (NAME_SIMPLE, Work::Queue) => Some("simple_queue"),
+            (NAME_SIMPLE, Work::QueueBlocks) => Some("simple_queue_blocks"),
+            (NAME_SPAWN | NAME_SIMPLE, _) => None,
+            (NAME, _) => Some(work.word()),
+            // An item a chunk is what they do by default: a hundred thousand tasks would take them minutes.
+            (_, Work::Length(_)) => None,
+            _ if work.section() == Section::Between => None,
+            _ => Some(work.word()),
+        }
     }
 
-    fn ask(&mut self, work: &str, count: usize) -> io::Result<f64> {
-        let questions = self.questions.as_mut().expect("it is open until the drop");
-        writeln!(questions, "{work} {count}")?;
-        questions.flush()?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        line.trim().parse().map_err(|_| io::Error::other(format!("it says {line:?}")))
-    }
-}
-
-/// The end of its input ends the script.
-impl Drop for Interpreter {
-    fn drop(&mut self) {
-        self.questions = None;
-        let _ = self.child.wait();
+    fn speed(&self, work: Work) -> Speed {
+        match (self.name, work) {
+            (NAME, Work::Map | Work::MapThousand | Work::StartAndJoin) => Speed::Fast,
+            (NAME | NAME_SPAWN | NAME_SIMPLE, _) => Speed::Slow,
+            _ => Speed::VerySlow,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The standard library, between two threads: its pipe, its channel, its mutex.
+//! The standard library, between threads: its pipe, its channel, its mutex.
 //!
 //! Its threads share memory, and only the pipe goes through the kernel, as it would between processes.
 
@@ -6,23 +6,24 @@ use std::io::{Read, Write};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use super::Peer;
+use super::{Peer, Setup};
 use crate::measure::{each, p50};
 use crate::work::{Speed, Work};
 
 /// The head of the column.
 pub const NAME: &str = "std, threads";
 
-/// Two threads.
+/// Threads, which are started for each round.
 #[derive(Debug)]
 pub struct Std {
+    threads: usize,
     speed: Speed,
 }
 
 impl Std {
     /// Nothing is started yet.
-    pub fn new(measured: bool) -> Self {
-        Self { speed: if measured { Speed::Fast } else { Speed::Tried } }
+    pub fn new(setup: &Setup) -> Self {
+        Self { threads: setup.processes, speed: setup.speed(Speed::Fast) }
     }
 }
 
@@ -34,6 +35,7 @@ impl Peer for Std {
     fn run(&mut self, work: Work) -> Option<f64> {
         let count = work.count(self.speed);
         Some(match work {
+            Work::ApplyAsync => calls(count, self.threads),
             Work::Queue => channel(count),
             Work::Pipe => round_trip(count),
             Work::Lock => {
@@ -72,6 +74,31 @@ fn channel(count: usize) -> f64 {
             }
             drop(sender);
             assert_eq!(consumer.join().expect("a count"), count);
+        })
+    })
+}
+
+/// A channel has one receiver, so each thread has a channel; the tasks go to them by turns.
+fn calls(count: usize, threads: usize) -> f64 {
+    let (done, results) = mpsc::channel();
+    thread::scope(|scope| {
+        let start = |_| {
+            let ((sender, todo), done) = (mpsc::channel::<u64>(), done.clone());
+            scope.spawn(move || {
+                for argument in todo {
+                    done.send(argument.wrapping_add(1)).expect("somebody waits for it");
+                }
+            });
+            sender
+        };
+        let channels: Vec<_> = (0..threads).map(start).collect();
+        each(count, || {
+            for (task, channel) in (0..count as u64).zip(channels.iter().cycle()) {
+                channel.send(task).expect("the thread is there");
+            }
+            let sum = results.iter().take(count).sum::<u64>();
+            drop(channels);
+            sum
         })
     })
 }

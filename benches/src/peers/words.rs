@@ -1,14 +1,16 @@
-//! The floor of what processes share: bare words in memory, between two threads.
+//! The floor of what processes share: bare words in memory, between threads.
 //!
-//! To the processor it is the same whether two threads or two processes share a word. These never sleep,
-//! encode nothing, know no death, and can do only what is measured.
+//! To the processor it is the same whether two threads or two processes share a word. These encode
+//! nothing, know no death, can do only what is measured, and sleep only where sleeping is measured.
 
 use std::hint;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
-use super::Peer;
-use crate::measure::{each, p50};
+use rustix::thread::futex;
+
+use super::{Peer, Setup};
+use crate::measure::{each, p50, p50_asleep};
 use crate::work::{Speed, Work};
 
 /// The head of the column.
@@ -20,16 +22,60 @@ const RING: usize = 4096;
 /// Looks before a thread lets others run: with a processor for each thread it never comes to that.
 const LOOKS: u32 = 10_000;
 
-/// Two threads and some words.
+/// The items that a thread claims at once where the chunks are its own affair.
+const CLAIM: usize = 1024;
+
+/// Some threads and some words.
 #[derive(Debug)]
 pub struct Words {
+    threads: usize,
     speed: Speed,
+    /// Inputs, and results in the same places: they are kept, so that only the first round touches new
+    /// memory.
+    arena: Vec<AtomicU64>,
 }
 
 impl Words {
     /// Nothing is started yet.
-    pub fn new(measured: bool) -> Self {
-        Self { speed: if measured { Speed::Fast } else { Speed::Tried } }
+    pub fn new(setup: &Setup) -> Self {
+        let (threads, speed) = (setup.processes, setup.speed(Speed::Fast));
+        Self { threads, speed, arena: Vec::new() }
+    }
+
+    /// The limit of a map: the inputs are stored in an arena, threads claim ranges of it and store the
+    /// results, and these are read.
+    fn claims(&mut self, count: usize, claim: usize) -> f64 {
+        self.arena.resize_with(count, AtomicU64::default);
+        let arena = &self.arena[..count];
+        let (next, ready) = (Line(AtomicU64::new(u64::MAX)), Line(AtomicU64::new(0)));
+        let (next, ready) = (&next.0, &ready.0);
+        let work = || {
+            ready.fetch_add(1, Ordering::Release);
+            change(next, u64::MAX);
+            loop {
+                let first = next.fetch_add(claim as u64, Ordering::Relaxed) as usize;
+                let Some(items) = arena.get(first..count.min(first + claim)) else { return };
+                for item in items {
+                    let x = hint::black_box(item.load(Ordering::Relaxed));
+                    item.store(x + 1, Ordering::Relaxed);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.threads).map(|_| scope.spawn(work)).collect();
+            while ready.load(Ordering::Acquire) < self.threads as u64 {
+                thread::yield_now();
+            }
+            each(count, || {
+                for (i, item) in (0_u64..).zip(arena) {
+                    item.store(i, Ordering::Relaxed);
+                }
+                next.store(0, Ordering::Release);
+                threads.into_iter().for_each(|thread| thread.join().expect("its end"));
+                let results = arena.iter().map(|item| item.load(Ordering::Relaxed));
+                results.collect::<Vec<_>>()
+            })
+        })
     }
 }
 
@@ -41,8 +87,12 @@ impl Peer for Words {
     fn run(&mut self, work: Work) -> Option<f64> {
         let count = work.count(self.speed);
         Some(match work {
+            Work::Map => self.claims(count, CLAIM),
+            Work::MapOneByOne => self.claims(count, 1),
+            Work::MapBySixtyFour => self.claims(count, 64),
+            Work::ApplyAsleep => futex_round_trip(count),
             Work::Queue => ring(count),
-            Work::Pipe => round_trip(count),
+            Work::Pipe | Work::Apply => round_trip(count),
             Work::Lock => {
                 let word = AtomicU32::new(0);
                 each(count, || (0..count).for_each(|_| lock_and_unlock(&word)))
@@ -84,6 +134,40 @@ fn round_trip(count: usize) -> f64 {
             number = change(back, number);
         });
         there.store(END, Ordering::Release);
+        nanos
+    })
+}
+
+/// The same where both sleep on a futex until they are woken. It is one for several processes, which is
+/// looked up by its place in memory's pages.
+fn futex_round_trip(count: usize) -> f64 {
+    const END: u32 = u32::MAX;
+    let (there, back) = (AtomicU32::new(0), AtomicU32::new(0));
+    let set = |word: &AtomicU32, value| {
+        word.store(value, Ordering::Release);
+        futex::wake(word, futex::Flags::empty(), 1).expect("a futex");
+    };
+    let sleep_while = |word: &AtomicU32, value| {
+        while word.load(Ordering::Acquire) == value {
+            // It returns an error when the word has changed, which is looked at then.
+            let _ = futex::wait(word, futex::Flags::empty(), value, None);
+        }
+        word.load(Ordering::Acquire)
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut last = 0;
+            while last != END {
+                last = sleep_while(&there, last);
+                set(&back, last);
+            }
+        });
+        let mut number = 0;
+        let nanos = p50_asleep(count, || {
+            set(&there, number + 1);
+            number = sleep_while(&back, number);
+        });
+        set(&there, END);
         nanos
     })
 }

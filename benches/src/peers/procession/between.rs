@@ -63,16 +63,12 @@ impl Between {
                 let slice = SharedSlice::from_slice(&[1; 1 << 10]).expect("a slice");
                 there_and_back(pool, &slice, count)
             }
-            Work::SliceLarge => {
-                let bytes = if measured { 1 << 30 } else { BLOCK };
-                let make = || SharedSlice::from_vec(vec![0; bytes]).expect("a slice");
-                there_and_back(pool, self.large.get_or_insert_with(make), count)
+            Work::SliceLarge => there_and_back(pool, self.large(measured), count),
+            Work::HandleSmall => {
+                let slice = SharedSlice::from_slice(&[1; 1 << 10]).expect("a slice");
+                handed_over(&slice, count)
             }
-            Work::Handle => {
-                let queue = Queue::bounded(1).expect("a queue");
-                let slice = SharedSlice::from_vec(vec![1_u8; 1 << 30]).expect("a slice");
-                each(count, || (0..count).for_each(|_| _ = through(&queue, slice.clone())))
-            }
+            Work::Handle => handed_over(self.large(measured), count),
             Work::Share => {
                 let queue = Queue::bounded(1).expect("a queue");
                 let block = vec![1; BLOCK];
@@ -84,6 +80,13 @@ impl Between {
             }
             _ => return None,
         })
+    }
+
+    /// Made once: a gigabyte takes its time.
+    fn large(&mut self, measured: bool) -> &SharedSlice<u8> {
+        let bytes = if measured { 1 << 30 } else { BLOCK };
+        let make = || SharedSlice::from_vec(vec![1; bytes]).expect("a slice");
+        self.large.get_or_insert_with(make)
     }
 }
 
@@ -198,6 +201,12 @@ fn there_and_back(pool: &Pool, slice: &SharedSlice<u8>, count: usize) -> f64 {
         let back = pool.apply(pass_back, (slice.clone(),)).expect("a result");
         assert_eq!(back.len(), slice.len());
     })
+}
+
+/// Put into a queue and got from it, in this process.
+fn handed_over(slice: &SharedSlice<u8>, count: usize) -> f64 {
+    let queue = Queue::bounded(1).expect("a queue");
+    each(count, || (0..count).for_each(|_| _ = through(&queue, slice.clone())))
 }
 
 fn through(queue: &Queue<SharedSlice<u8>>, slice: SharedSlice<u8>) -> SharedSlice<u8> {

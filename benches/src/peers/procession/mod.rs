@@ -1,13 +1,18 @@
 //! procession itself.
 
 mod between;
+mod calls;
+mod tasks;
 
-use procession::{Pool, Process, task};
+use procession::{Pool, Process, StartMethod, task};
 
 use self::between::Between;
-use super::Peer;
-use crate::measure::{each, p50};
-use crate::work::{BLOCK, Speed, Work};
+pub(super) use self::calls::Calls;
+use super::{Peer, Setup};
+use crate::measure::{median, p50};
+use crate::memory::private_bytes;
+use crate::schedule::lengths;
+use crate::work::{Section, Speed, Work};
 
 /// The head of the column.
 pub const NAME: &str = "procession";
@@ -15,22 +20,12 @@ pub const NAME: &str = "procession";
 #[task]
 fn nothing() {}
 
-#[task]
-fn increment(x: u64) -> u64 {
-    x.wrapping_add(1)
-}
-
-#[task]
-fn echo(block: Vec<u8>) -> Vec<u8> {
-    block
-}
-
 /// A pool, and processes of their own where that is measured.
 #[derive(Debug)]
 pub struct Procession {
-    pool: Pool,
+    calls: Calls,
     between: Between,
-    speed: Speed,
+    setup: Setup,
 }
 
 impl Procession {
@@ -38,11 +33,9 @@ impl Procession {
     ///
     /// # Panics
     /// The pool can't be started.
-    pub fn new(processes: usize, measured: bool) -> Self {
-        let pool = Pool::builder().processes(processes).build().expect("a pool");
-        pool.map(increment, 0..10_000).expect("workers");
-        let speed = if measured { Speed::Fast } else { Speed::Tried };
-        Self { pool, between: Between::default(), speed }
+    pub fn new(setup: &Setup) -> Self {
+        let calls = Calls::new(setup.processes);
+        Self { calls, between: Between::default(), setup: setup.clone() }
     }
 }
 
@@ -52,29 +45,33 @@ impl Peer for Procession {
     }
 
     fn run(&mut self, work: Work) -> Option<f64> {
-        let pool = &self.pool;
-        let count = work.count(self.speed);
-        let items = 0..count as u64;
-        Some(match work {
-            Work::StartAndJoin => p50(count, || {
-                Process::new(nothing, ()).start().expect("a process").join().expect("its result");
-            }),
-            Work::Apply => p50(count, || {
-                pool.apply(increment, (1,)).expect("a result");
-            }),
-            Work::Map => each(count, || pool.map(increment, items).expect("results")),
-            Work::MapOneByOne => {
-                each(count, || pool.call(increment).chunksize(1).map(items).expect("results"))
+        let Setup { processes, measured, .. } = self.setup;
+        let count = work.count(self.setup.speed(Speed::Fast));
+        if let Some(lengths) = lengths(work, processes, measured) {
+            return Some(tasks::spinning(self.calls.pool(), lengths));
+        }
+        match (work, work.section()) {
+            (Work::StartAndJoin, _) => Some(p50(count, || start_and_join(StartMethod::Spawn))),
+            (Work::StartForked, _) => Some(p50(count, || start_and_join(StartMethod::ForkServer))),
+            (Work::Memory, _) => Some(idle_worker(processes)),
+            (Work::Program(program), _) => {
+                Some(tasks::program(self.calls.pool(), program, &self.setup.inputs))
             }
-            Work::ApplyAsync => each(count, || {
-                let results: Vec<_> = items.map(|x| pool.apply_async(increment, (x,))).collect();
-                results.into_iter().map(|result| result.get().expect("a result")).sum::<u64>()
-            }),
-            Work::Blocks => {
-                let blocks = vec![vec![1_u8; BLOCK]; count];
-                each(count, || pool.map(echo, blocks).expect("results"))
-            }
-            other => self.between.run(other, count, pool, self.speed != Speed::Tried)?,
-        })
+            (_, Section::Between) => self.between.run(work, count, self.calls.pool(), measured),
+            _ => self.calls.run(work, count),
+        }
     }
+}
+
+fn start_and_join(method: StartMethod) {
+    let process = Process::new(nothing, ()).start_method(method).start().expect("a process");
+    process.join().expect("its result");
+}
+
+/// The private memory of a worker that has done something, and has nothing to do.
+fn idle_worker(processes: usize) -> f64 {
+    let pool = Pool::builder().processes(processes).build().expect("a pool");
+    pool.map(calls::increment, 0..10_000).expect("results");
+    let workers = pool.worker_pids().into_iter();
+    median(workers.map(|pid| private_bytes(pid).expect("a worker")).collect())
 }
