@@ -24,7 +24,7 @@ use bytemuck::Pod;
 
 use super::heap::{Fill, Kind, Object, Request, layout_of};
 use super::platform::Deadline;
-use super::sync::claims::{Claimed, Claims, Mode};
+use super::sync::claims::{Claim, Claims, Mode};
 use super::system::System;
 
 /// Where blocks begin, and so the most that a type can be aligned to.
@@ -220,10 +220,9 @@ impl<T: Pod> Cells<T> {
         Some(Writing { items, claim, was_panicking: thread::panicking() })
     }
 
-    fn claim(&self, mode: Mode, deadline: Deadline) -> Option<Claim<'_>> {
+    fn claim(&self, mode: Mode, deadline: Deadline) -> Option<Claim<'_, System>> {
         let (start, end) = (self.start as u64, (self.start + self.length) as u64);
-        let claimed = self.claims().claim(&(start..end), mode, deadline)?;
-        Some(Claim { claims: self.claims(), claimed: Some(claimed) })
+        self.claims().claim(&(start..end), mode, deadline)
     }
 
     /// Where the items lie.
@@ -269,31 +268,11 @@ impl<T> Clone for Cells<T> {
     }
 }
 
-/// A claim, given back on drop.
-struct Claim<'a> {
-    claims: &'a Claims<System>,
-    claimed: Option<Claimed>,
-}
-
-impl Claim<'_> {
-    fn is_poisoned(&self) -> bool {
-        self.claimed.as_ref().is_some_and(Claimed::is_poisoned)
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        if let Some(claimed) = self.claimed.take() {
-            self.claims.release(claimed);
-        }
-    }
-}
-
 /// Items that nobody writes meanwhile.
 pub(crate) struct Reading<'a, T> {
     /// No reference: it would have to be good until the end of `drop`, after the claim's.
     items: NonNull<[T]>,
-    claim: Claim<'a>,
+    claim: Claim<'a, System>,
 }
 
 // SAFETY: a shared one gives out `&[T]` alone, as a slice does.
@@ -319,7 +298,7 @@ impl<T> Deref for Reading<'_, T> {
 /// Items that nobody else sees meanwhile.
 pub(crate) struct Writing<'a, T> {
     items: NonNull<[T]>,
-    claim: Claim<'a>,
+    claim: Claim<'a, System>,
     was_panicking: bool,
 }
 
@@ -354,7 +333,7 @@ impl<T> DerefMut for Writing<'_, T> {
 impl<T> Drop for Writing<'_, T> {
     fn drop(&mut self) {
         if thread::panicking() && !self.was_panicking {
-            self.claim.claims.poison();
+            self.claim.poison();
         }
     }
 }

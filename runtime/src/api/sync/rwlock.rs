@@ -12,7 +12,7 @@ use crate::api::poison::{Poisoned, TryLockError};
 use crate::error::Error;
 use crate::shm::heap::Kind;
 use crate::shm::platform::Deadline;
-use crate::shm::sync::claims::{Claimed, Claims, Mode};
+use crate::shm::sync::claims::{Claim, Claims, Mode};
 use crate::shm::system::System;
 
 /// All that there is to claim.
@@ -133,7 +133,7 @@ impl RwLock {
         &self,
         deadline: Deadline,
     ) -> Option<Result<RwLockReadGuard<'_>, Poisoned<RwLockReadGuard<'_>>>> {
-        let claim = self.claim(Mode::Read, deadline)?;
+        let claim = self.line().claim(&ALL, Mode::Read, deadline)?;
         let is_poisoned = claim.is_poisoned();
         Some(Poisoned::check(RwLockReadGuard { claim }, is_poisoned))
     }
@@ -142,16 +142,10 @@ impl RwLock {
         &self,
         deadline: Deadline,
     ) -> Option<Result<RwLockWriteGuard<'_>, Poisoned<RwLockWriteGuard<'_>>>> {
-        let claim = self.claim(Mode::Write, deadline)?;
+        let claim = self.line().claim(&ALL, Mode::Write, deadline)?;
         let is_poisoned = claim.is_poisoned();
         let was_panicking = thread::panicking();
         Some(Poisoned::check(RwLockWriteGuard { claim, was_panicking }, is_poisoned))
-    }
-
-    fn claim(&self, mode: Mode, deadline: Deadline) -> Option<Claim<'_>> {
-        let line = self.line();
-        let claimed = line.claim(&ALL, mode, deadline)?;
-        Some(Claim { line, claimed: Some(claimed) })
     }
 
     /// Whether a writer has died, or panicked, as far as is known; see [there](Self#poisoning).
@@ -176,32 +170,11 @@ impl fmt::Debug for RwLock {
     }
 }
 
-/// A claim, given back on drop.
-struct Claim<'a> {
-    line: &'a Claims<System>,
-    claimed: Option<Claimed>,
-}
-
-impl Claim<'_> {
-    /// Whether somebody had died writing, when it was granted.
-    fn is_poisoned(&self) -> bool {
-        self.claimed.as_ref().is_some_and(Claimed::is_poisoned)
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        if let Some(claimed) = self.claimed.take() {
-            self.line.release(claimed);
-        }
-    }
-}
-
 /// The right to read what an [`RwLock`] guards, until it is dropped.
 #[must_use = "if unused, the lock is given back at once"]
 pub struct RwLockReadGuard<'a> {
     #[expect(dead_code, reason = "its drop counts")]
-    claim: Claim<'a>,
+    claim: Claim<'a, System>,
 }
 
 impl fmt::Debug for RwLockReadGuard<'_> {
@@ -213,14 +186,14 @@ impl fmt::Debug for RwLockReadGuard<'_> {
 /// The right to change what an [`RwLock`] guards, until it is dropped.
 #[must_use = "if unused, the lock is given back at once"]
 pub struct RwLockWriteGuard<'a> {
-    claim: Claim<'a>,
+    claim: Claim<'a, System>,
     was_panicking: bool,
 }
 
 impl Drop for RwLockWriteGuard<'_> {
     fn drop(&mut self) {
         if thread::panicking() && !self.was_panicking {
-            self.claim.line.poison();
+            self.claim.poison();
         }
     }
 }

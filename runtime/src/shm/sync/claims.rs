@@ -55,18 +55,29 @@ pub(crate) enum Mode {
     Write,
 }
 
-/// A claim that was granted. It has to be given back: see [`Claims::release`].
-#[must_use]
-#[derive(Debug)]
-pub(crate) struct Claimed {
+/// A claim that was granted, given back on drop.
+#[must_use = "if unused, the claim is given back at once"]
+pub(crate) struct Claim<'a, P: Platform, const N: usize = RECORDS> {
+    claims: &'a Claims<P, N>,
     index: usize,
     poisoned: bool,
 }
 
-impl Claimed {
+impl<P: Platform, const N: usize> Claim<'_, P, N> {
     /// Whether somebody had died writing, when the claim was granted.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned
+    }
+
+    /// What was written under it is half done.
+    pub(crate) fn poison(&self) {
+        self.claims.poison();
+    }
+}
+
+impl<P: Platform, const N: usize> Drop for Claim<'_, P, N> {
+    fn drop(&mut self) {
+        self.claims.free(self.index);
     }
 }
 
@@ -86,7 +97,7 @@ impl<P: Platform, const N: usize> Claims<P, N> {
         range: &Range<u64>,
         mode: Mode,
         deadline: Deadline,
-    ) -> Option<Claimed> {
+    ) -> Option<Claim<'_, P, N>> {
         let mut waiting = None;
         if let Some(claimed) = self.attempt(range, mode, &mut waiting, false) {
             return Some(claimed);
@@ -101,13 +112,7 @@ impl<P: Platform, const N: usize> Claims<P, N> {
         claimed
     }
 
-    /// Gives a claim back. It is this line's own that is given, and no other's.
-    pub(crate) fn release(&self, claimed: Claimed) {
-        self.free(claimed.index);
-    }
-
-    /// Whoever writes has left it half done.
-    pub(crate) fn poison(&self) {
+    fn poison(&self) {
         self.poisoned.store(1, Release);
     }
 
@@ -128,7 +133,7 @@ impl<P: Platform, const N: usize> Claims<P, N> {
         mode: Mode,
         waiting: &mut Option<usize>,
         look: bool,
-    ) -> Option<Claimed> {
+    ) -> Option<Claim<'_, P, N>> {
         let mut held = self.lock.acquire_patiently();
         // Whoever died inside has left no record half made: its owner is written last.
         held.set_poisoned(false);
@@ -141,7 +146,7 @@ impl<P: Platform, const N: usize> Claims<P, N> {
         if let Some(index) = found.vacant {
             if !found.conflicts {
                 self.record(index, range, flags);
-                claimed = Some(Claimed { index, poisoned: self.is_poisoned() });
+                claimed = Some(Claim { claims: self, index, poisoned: self.is_poisoned() });
                 *waiting = None;
             } else if mode == Mode::Write && waiting.is_none() {
                 self.record(index, range, WRITES | WAITS);
@@ -264,15 +269,15 @@ mod tests {
                 assert!(attempt(10..11, Mode::Read).is_none());
                 assert!(attempt(19..25, Mode::Write).is_none());
                 let nothing = attempt(12..12, Mode::Write).unwrap();
-                claims.release(read);
-                claims.release(nothing);
+                drop(read);
+                drop(nothing);
                 let before = attempt(2..5, Mode::Write).unwrap();
                 for claimed in [other, write, before] {
                     assert!(!claimed.is_poisoned());
-                    claims.release(claimed);
+                    drop(claimed);
                 }
                 let all = attempt(0..u64::MAX, Mode::Write).unwrap();
-                claims.release(all);
+                drop(all);
                 assert_eq!(claims.look(&(0..1), Mode::Read, None, false).vacant, Some(0));
                 assert_eq!(claims.high.load(Relaxed), 0);
             });
@@ -290,20 +295,20 @@ mod tests {
                 be(3, || {
                     assert!(claims.claim(&(4..6), Mode::Read, soon()).is_none());
                     let beside = claims.claim(&(5..6), Mode::Read, soon()).unwrap();
-                    claims.release(beside);
+                    drop(beside);
                 });
-                be(1, || claims.release(read));
+                be(1, || drop(read));
                 let write = claims.attempt(&(0..5), Mode::Write, &mut waiting, false).unwrap();
                 assert_eq!(waiting, None);
-                claims.release(write);
+                drop(write);
             });
             be(1, || {
                 let read = claims.claim(&(0..5), Mode::Read, soon()).unwrap();
                 // Who has given up holds nobody off.
                 assert!(claims.claim(&(0..5), Mode::Write, soon()).is_none());
                 let other = claims.claim(&(0..5), Mode::Read, soon()).unwrap();
-                claims.release(read);
-                claims.release(other);
+                drop(read);
+                drop(other);
             });
         });
     }
@@ -314,7 +319,7 @@ mod tests {
         count.store(count.load(Relaxed) + 1, Relaxed);
         count.store(count.load(Relaxed) + 1, Relaxed);
         let poisoned = claimed.is_poisoned();
-        claims.release(claimed);
+        drop(claimed);
         poisoned
     }
 
@@ -328,7 +333,7 @@ mod tests {
             let reader = process(3, move || {
                 let claimed = clone.claim(&(0..1), Mode::Read, Deadline::NEVER).unwrap();
                 assert_eq!(counted.load(Relaxed) % 2, 0);
-                clone.release(claimed);
+                drop(claimed);
             });
             be(1, || add(&claims, &count));
             writer.join();
@@ -344,11 +349,11 @@ mod tests {
             let clone = Arc::clone(&claims);
             let other = process(2, move || {
                 let claimed = clone.claim(&(0..1), Mode::Write, Deadline::NEVER).unwrap();
-                clone.release(claimed);
+                drop(claimed);
             });
             be(1, || {
                 let claimed = claims.claim(&(5..6), Mode::Read, Deadline::NEVER).unwrap();
-                claims.release(claimed);
+                drop(claimed);
             });
             other.join();
         });
@@ -364,7 +369,7 @@ mod tests {
                 let claimed = claims.claim(&(0..1), Mode::Read, Deadline::NEVER).unwrap();
                 assert!(count.load(Relaxed) % 2 == 0 || claimed.is_poisoned());
                 let poisoned = claimed.is_poisoned();
-                claims.release(claimed);
+                drop(claimed);
                 poisoned
             };
             let (clone, counted) = (Arc::clone(&claims), Arc::clone(&count));
@@ -377,7 +382,7 @@ mod tests {
                 claims.clear_poison();
                 let claimed = claims.claim(&(0..1), Mode::Read, soon()).unwrap();
                 assert!(!claimed.is_poisoned());
-                claims.release(claimed);
+                drop(claimed);
             });
         });
     }
@@ -391,19 +396,19 @@ mod tests {
                 let read = clone.claim(&(0..1), Mode::Read, soon()).unwrap();
                 // This one waits for itself, in vain.
                 assert!(clone.claim(&(0..1), Mode::Write, soon()).is_none());
-                clone.release(read);
+                drop(read);
             });
             let clone = Arc::clone(&claims);
             let second = process(2, move || {
                 let read = clone.claim(&(0..1), Mode::Read, Deadline::NEVER).unwrap();
-                clone.release(read);
+                drop(read);
             });
             second.join();
             first.join();
             be(3, || {
                 let write = claims.claim(&(0..1), Mode::Write, Deadline::NEVER).unwrap();
                 assert!(!write.is_poisoned());
-                claims.release(write);
+                drop(write);
             });
         });
     }
