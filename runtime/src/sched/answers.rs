@@ -224,10 +224,7 @@ impl Core {
                 return Ok(());
             }
             Kind::Left => return self.left(id, header.number, body),
-            Kind::More => {
-                self.call_more(body);
-                return Ok(());
-            }
+            Kind::More => return self.call_more(body),
             Kind::Apart => return self.hear_apart(id, header.number, body),
             kind => kind,
         };

@@ -231,16 +231,7 @@ impl Core {
     /// Makes items pending that were on a board. The numbers come from a worker.
     fn take_over(&mut self, key: JobKey, items: Range<u32>) {
         let Some(work) = self.jobs.get(key) else { return };
-        let mut run = items.start.min(work.items())..items.start.min(work.items());
-        for item in items.start..items.end.min(work.items()) {
-            if work.is_answered(item) {
-                work.put_back(run);
-                run = item + 1..item + 1;
-            } else {
-                run.end = item + 1;
-            }
-        }
-        work.put_back(run);
+        work.put_back_unanswered(items);
         self.jobs.serve_first(key);
     }
 
@@ -339,12 +330,12 @@ impl Core {
     }
 
     /// There is more work on a board than those who were told can do soon.
-    pub(super) fn call_more(&mut self, body: &[u8]) {
-        if let Some((number, _)) = board::split(body)
-            && let Some(posting) = self.boards.get_mut(&number)
-        {
+    pub(super) fn call_more(&mut self, body: &[u8]) -> Result<(), String> {
+        let (number, _) = board::split(body).ok_or("half a call for more")?;
+        if let Some(posting) = self.boards.get_mut(&number) {
             posting.wanted = self.plan.workers;
         }
+        Ok(())
     }
 
     /// One of those who were told of a board has left or died.

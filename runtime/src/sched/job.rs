@@ -288,20 +288,43 @@ impl Work {
         self.outcome.is_answered(item)
     }
 
-    /// Makes those items pending that matter and that nobody has, given what workers have.
+    /// Makes those items pending that matter and that nobody has, given what workers have. Runs may overlap,
+    /// and have been answered, where a worker has forged what it had.
     pub(super) fn find_lost(&mut self, with_workers: &[Range<u32>]) {
         let end = self.items().min(self.cut_off.saturating_add(1));
-        let held = with_workers.iter().map(|run| run.end.min(end).saturating_sub(run.start));
-        if self.left == self.pending() + held.sum::<u32>() as usize {
+        let mut runs: Vec<_> = self.pending.iter().chain(with_workers).cloned().collect();
+        runs.sort_unstable_by_key(|run| run.start);
+        runs.push(end..end);
+        let mut gaps = Vec::new();
+        let (mut reached, mut somewhere) = (0, 0);
+        for run in runs {
+            let start = run.start.clamp(reached, end);
+            gaps.push(reached..start);
+            reached = run.end.min(end).max(start);
+            somewhere += (start..reached).filter(|item| !self.is_answered(*item)).count();
+        }
+        // The usual case: no look at every item there is.
+        if somewhere == self.left {
             return;
         }
-        for item in 0..end {
-            let is_somewhere = self.outcome.is_answered(item)
-                || self.pending.iter().chain(with_workers).any(|run| run.contains(&item));
-            if !is_somewhere {
-                self.put_back(item..item + 1);
+        for gap in gaps {
+            self.put_back_unanswered(gap);
+        }
+    }
+
+    /// Makes those of these items pending that have no answer.
+    pub(super) fn put_back_unanswered(&mut self, items: Range<u32>) {
+        let end = items.end.min(self.items());
+        let mut run = items.start.min(end)..items.start.min(end);
+        for item in run.start..end {
+            if self.is_answered(item) {
+                self.put_back(run);
+                run = item + 1..item + 1;
+            } else {
+                run.end = item + 1;
             }
         }
+        self.put_back(run);
     }
 
     /// How many items are pending.
@@ -501,6 +524,28 @@ mod tests {
         let outcome = job.outcome().unwrap();
         assert!(outcome.get(0).is_err());
         assert_eq!(*outcome.get(1).unwrap(), *b"ab");
+    }
+
+    /// Whatever workers have forged: an item that is pending twice, or with somebody though it has an answer,
+    /// makes up for none that nobody has.
+    #[test]
+    fn what_nobody_has_is_found() {
+        let mut work = work(100, false);
+        assert_eq!(work.take(100, usize::MAX), Some(0..100));
+        for item in 20..90 {
+            work.settle(item, Answer::Value(b""));
+        }
+        work.put_back(95..100);
+        work.put_back(93..100);
+        // 20 to 28 have their answers, 95 to 100 are there three times.
+        work.find_lost(&[20..28, 98..100]);
+        let taken = |work: &mut Work| work.take(usize::MAX, usize::MAX);
+        let runs: Vec<_> = std::iter::from_fn(|| taken(&mut work)).collect();
+        assert_eq!(runs, [0..20, 90..93, 93..100, 95..100]);
+        work.put_back(0..20);
+        work.find_lost(&[90..100]);
+        assert_eq!(taken(&mut work), Some(0..20));
+        assert_eq!(taken(&mut work), None);
     }
 
     #[test]
