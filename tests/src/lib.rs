@@ -1,6 +1,7 @@
 //! What all tests share: a watchdog, waiting on conditions, and a check that nothing is left behind.
 
 pub mod fixtures;
+pub mod forge;
 pub mod gate;
 pub mod kills;
 pub mod program;

@@ -4,113 +4,16 @@
 //! The tasks write to the ring, the page and the socket of their own worker, behind the runtime's back.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
-#![expect(unsafe_code, reason = "tasks write to a descriptor that is the runtime's")]
 
-use std::fs;
-use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use procession::{Error, Pool, task};
+use procession_tests::forge::{
+    frame, inject, inject_into_the_socket, kind, place, uses_sockets, word,
+};
 use procession_tests::scratch::{Scratch, note, notes, open, pass};
 use procession_tests::{alone, is_running, wait_until};
-
-/// The kinds of frames, as they are on the wire.
-mod kind {
-    pub(super) const TASKS: u8 = 2;
-    pub(super) const EXIT: u8 = 5;
-    pub(super) const READY: u8 = 64;
-    pub(super) const REFUSED: u8 = 65;
-    pub(super) const INIT_DONE: u8 = 66;
-    pub(super) const INIT_FAILED: u8 = 67;
-    pub(super) const VALUE: u8 = 68;
-    pub(super) const PANICKED: u8 = 69;
-    pub(super) const SPENT: u8 = 72;
-}
-
-/// A frame with a body that may be another length than it claims.
-fn frame(kind: u8, number: u32, length: u64, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![kind, 0, 0, 0];
-    bytes.extend_from_slice(&number.to_le_bytes());
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-/// Whether this run is of the transport without rings.
-fn uses_sockets() -> bool {
-    std::env::var_os("PROCESSION_TRANSPORT").is_some_and(|name| name == "socket")
-}
-
-/// Adds to the worker's stream, and tells the parent that there is something.
-fn inject(bytes: &[u8]) {
-    if uses_sockets() {
-        return inject_into_the_socket(bytes);
-    }
-    ring::append(bytes);
-    inject_into_the_socket(&[0]);
-}
-
-/// Writes to the worker's socket.
-fn inject_into_the_socket(bytes: &[u8]) {
-    let socket = fs::read_dir("/proc/self/fd").unwrap().flatten().find(|entry| {
-        fs::read_link(entry.path())
-            .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
-    });
-    let number = socket.unwrap().file_name().to_str().unwrap().parse().unwrap();
-    // SAFETY: the worker's socket stays open as long as the process lives.
-    let socket = unsafe { BorrowedFd::borrow_raw(number) };
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        rest = &rest[nix::unistd::write(socket, rest).unwrap()..];
-    }
-}
-
-/// The ring from worker to parent, as `shm/page.rs` and `shm/stream.rs` lay it out.
-mod ring {
-    use std::fs;
-    use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-
-    const CAPACITY: usize = 1 << 20;
-    /// The words' places in the page: those of both rings, and who sleeps.
-    pub(super) const LINES: usize = 2304;
-    pub(super) const DOWN_HEAD: usize = LINES + 128;
-    pub(super) const TAIL: usize = LINES + 256;
-    const ORIGIN: usize = TAIL + 8;
-    const UP_AT: usize = (128 << 10) + CAPACITY;
-
-    /// Where a part of the page's file is mapped.
-    fn address(offset: usize) -> usize {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let mut mapped = maps.lines().filter(|line| line.ends_with("memfd:procession (deleted)"));
-        let line = mapped.find(|line| {
-            let field = line.split_whitespace().nth(2).unwrap();
-            usize::from_str_radix(field, 16).unwrap() == offset
-        });
-        let start = line.unwrap().split('-').next().unwrap();
-        usize::from_str_radix(start, 16).unwrap()
-    }
-
-    /// A word of the page.
-    pub(super) fn word(offset: usize) -> &'static AtomicU64 {
-        let at = std::ptr::with_exposed_provenance::<AtomicU64>(address(0) + offset);
-        // SAFETY: the page stays mapped as long as the worker lives, and these words are atomics.
-        unsafe { &*at }
-    }
-
-    /// Writes behind the tail, and moves it.
-    pub(super) fn append(bytes: &[u8]) {
-        let (tail, origin) = (word(TAIL), word(ORIGIN));
-        let first = tail.load(Ordering::Relaxed);
-        let start = address(UP_AT);
-        for (position, byte) in (first..).zip(bytes) {
-            let place = position.wrapping_sub(origin.load(Ordering::Relaxed)) as usize % CAPACITY;
-            let at = std::ptr::with_exposed_provenance::<AtomicU8>(start + place);
-            // SAFETY: the ring stays mapped as long as the worker lives; its bytes are atomics.
-            unsafe { &*at }.store(*byte, Ordering::Relaxed);
-        }
-        tail.store(first + bytes.len() as u64, Ordering::Release);
-    }
-}
 
 #[task]
 fn spoil(bytes: Vec<u8>) -> u32 {
@@ -296,7 +199,7 @@ fn a_frame_that_death_cuts_off() {
 /// Writes a number over a word that the runtime keeps in the page.
 #[task]
 fn scribble(place: usize, number: u64) -> u32 {
-    ring::word(place).store(number, std::sync::atomic::Ordering::SeqCst);
+    word(place).store(number, Ordering::SeqCst);
     inject_into_the_socket(&[0]);
     1
 }
@@ -306,7 +209,7 @@ fn scribble(place: usize, number: u64) -> u32 {
 fn words_that_no_worker_writes() {
     alone(|| {
         let pool = Pool::builder().processes(1).build().unwrap();
-        let lines = (ring::LINES..ring::LINES + 896).step_by(128);
+        let lines = (place::LINES..place::LINES + 896).step_by(128);
         for place in lines.flat_map(|line| [line, line + 8]) {
             for number in [0, 1, u64::MAX, 12345] {
                 let limit = Duration::from_millis(100);
@@ -333,7 +236,7 @@ fn counts_that_can_not_be() {
     }
     alone(|| {
         let pool = Pool::builder().processes(1).build().unwrap();
-        for place in [ring::TAIL, ring::DOWN_HEAD] {
+        for place in [place::TAIL, place::DOWN_HEAD] {
             let spoilt = pool.apply_async(scribble_and_hang, (place, u64::MAX));
             // The count of what it has read matters when there is no room for what is sent.
             let next = pool.apply_async(spoil, (vec![0; 2 << 20],));
