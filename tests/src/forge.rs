@@ -159,23 +159,19 @@ fn append(bytes: &[u8]) {
     tail.store(first + bytes.len() as u64, Ordering::Release);
 }
 
-/// The arena with a board whose first input begins with this number, as words: the first is the board's
-/// own, the inputs begin with the one at [`INPUTS`].
-///
-/// # Panics
-/// There is none in this process's part of the family's heap.
-pub fn arena(first_input: u64) -> &'static [AtomicU64] {
+/// The arena that has this number at a place, counted in words. The first word is the board's own, the
+/// inputs begin with the one at [`INPUTS`]. None: this worker has none such mapped, as it takes no part.
+pub fn arena(place: usize, number: u64) -> Option<&'static [AtomicU64]> {
     const BLOCKS_AT: u64 = 1 << 46;
     const SMALLEST: usize = 64 << 10;
 
     let blocks = mappings("procession-heap").into_iter().filter(|part| part.offset >= BLOCKS_AT);
     let mut starts = blocks.flat_map(|part| part.addresses.step_by(SMALLEST));
-    let start = starts
-        .find(|start| word_at(start + 8 * INPUTS).load(Ordering::Relaxed) == first_input)
-        .expect("the arena is mapped by those who take part");
+    let start =
+        starts.find(|start| word_at(start + 8 * place).load(Ordering::Relaxed) == number)?;
     let words = std::ptr::with_exposed_provenance::<AtomicU64>(start);
     // SAFETY: as in `word_at`, for all words of the smallest arena there is.
-    unsafe { std::slice::from_raw_parts(words, SMALLEST / 8) }
+    Some(unsafe { std::slice::from_raw_parts(words, SMALLEST / 8) })
 }
 
 /// Where the inputs begin in an arena, in words.

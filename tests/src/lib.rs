@@ -4,6 +4,7 @@ pub mod fixtures;
 pub mod forge;
 pub mod gate;
 pub mod kills;
+pub mod no_memory;
 pub mod program;
 pub mod scenarios;
 pub mod scratch;

@@ -10,7 +10,7 @@ use std::process::{self, Command};
 use std::thread;
 use std::time::Duration;
 
-use procession::{Error, Pool, PoolBuilder, Process, Stdio, task};
+use procession::{Error, Pool, PoolBuilder, Process, Queue, Stdio, bind, task};
 
 /// Plays the scenario that the first argument names.
 pub fn play() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,6 +26,10 @@ pub fn play() -> Result<(), Box<dyn std::error::Error>> {
         "from_hanging" => from_hanging(argument(2)),
         "process_from" => process_from(argument(2)),
         "lost_statuses" => lost_statuses(),
+        "a_little_of_everything" => {
+            a_little_of_everything();
+            Ok(())
+        }
         "grandchild" => {
             println!("{}", Pool::builder().processes(1).build()?.apply(grandchild, ())?);
             Ok(())
@@ -211,6 +215,55 @@ fn lost_statuses() -> Played {
     let pool = Pool::builder().processes(1).max_tasks_per_child(1).build()?;
     println!("{:?}", pool.map(square, 1..4)?);
     Ok(())
+}
+
+#[task]
+fn same(bytes: Vec<u8>) -> Vec<u8> {
+    bytes
+}
+
+#[task]
+fn put(queue: Queue<Vec<u8>>, byte: u8) {
+    queue.put(vec![byte; 1000]).expect("it is open");
+}
+
+/// Says of each verb that it works or why it doesn't; one that gives something wrong ends the program.
+fn a_little_of_everything() {
+    let says = |what: &str, result: Result<bool, Error>| match result {
+        Ok(is_right) => {
+            assert!(is_right, "{what} gives something wrong");
+            println!("{what} works");
+        }
+        Err(error) => println!("{what}: {error}"),
+    };
+    let squares = |count| (0..count).map(square).collect::<Vec<_>>();
+    let bytes = |count, length| (0..count).map(|i| vec![i; length]).collect::<Vec<_>>();
+    match Pool::builder().processes(2).build() {
+        Err(error) => println!("pool: {error}"),
+        Ok(pool) => {
+            says("apply", pool.apply(square, (7,)).map(|x| x == 49));
+            says("map", pool.map(square, 0..5000).map(|results| results == squares(5000)));
+            let results = pool.map(same, bytes(50, 16 << 10));
+            says("map of bytes", results.map(|results| results == bytes(50, 16 << 10)));
+            let long = vec![7; 4 << 20];
+            says("long arguments", pool.apply(same, (long.clone(),)).map(|same| same == long));
+            let results = pool.map(same, bytes(6, 900_000));
+            says("map of long arguments", results.map(|results| results == bytes(6, 900_000)));
+            let results: Result<Vec<_>, _> = pool.imap(square, 0..300).collect();
+            says("imap", results.map(|results| results == squares(300)));
+            let queued = Queue::unbounded().and_then(|queue| {
+                pool.map(bind(put, (queue.clone(),)), 0..100)?;
+                let mut got: Vec<u8> =
+                    (0..100).filter_map(|_| Some(queue.get().ok()?[0])).collect();
+                got.sort_unstable();
+                Ok(got.into_iter().eq(0..100))
+            });
+            says("queue", queued);
+        }
+    }
+    let process = Process::new(square, (3,)).start().and_then(|process| process.join());
+    says("process", process.map(|x| x == 9));
+    println!("the end");
 }
 
 /// What a program that a task starts finds of ours: variables and descriptors.

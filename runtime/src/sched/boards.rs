@@ -294,10 +294,12 @@ impl Core {
         let nanos = nanos.first_chunk().ok_or("half a report of time")?;
         let worker = self.workers.get_mut(&id).expect("the caller has just had it");
         let at = worker.parts.iter().position(|part| part.board == number);
-        let part = worker.parts.swap_remove(at.ok_or("a leave from where it wasn't")?);
-        worker.allowance = worker
-            .allowance
-            .saturating_add(part.budget.checked_sub(run as usize).ok_or("more than it may run")?);
+        let at = at.ok_or("a leave from where it wasn't")?;
+        let budget = worker.parts[at].budget;
+        let rest = budget.checked_sub(run as usize).ok_or("more than it may run")?;
+        // Only who is believed has left: the others are seen to at their death.
+        worker.parts.swap_remove(at);
+        worker.allowance = worker.allowance.saturating_add(rest);
         if let Some(posting) = self.boards.get(&number)
             && run > 0
         {
