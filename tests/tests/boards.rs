@@ -31,12 +31,14 @@ fn many_maps_in_a_row_with_workers_that_come_and_go() {
     alone(|| {
         let maps = std::env::var("PROCESSION_MAPS").ok().and_then(|maps| maps.parse().ok());
         let pool = Pool::builder().processes(2).max_tasks_per_child(997).build().unwrap();
+        let before = pool.worker_pids();
         let mut random = 1_u64;
         for _ in 0..maps.unwrap_or(400) {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let count = 1 + (random >> 33) % 1000;
             assert!(pool.map(mix, 0..count).unwrap() == mixed(count));
         }
+        assert!(pool.worker_pids().iter().all(|pid| !before.contains(pid)), "all are new");
     });
 }
 
@@ -114,6 +116,38 @@ fn a_call_goes_first_when_it_matters_more() {
         // Some items of the first one may be in the worker's hand already.
         assert!(place(higher + 19) < 60, "{order:?}");
         assert!(place(same) > place(higher + 19), "{order:?}");
+    });
+}
+
+#[task]
+fn counted(counter: SharedValue<u64>, x: u64) -> u64 {
+    thread::sleep(Duration::from_micros(200));
+    counter.fetch_add(1);
+    x
+}
+
+#[test]
+fn a_single_call_that_matters_more_is_served_in_the_middle_of_a_long_one() {
+    const ITEMS: u64 = 5000;
+
+    alone(|| {
+        for workers in [1, 2] {
+            let pool = pool(workers);
+            for chunk in [None, Some(20)] {
+                let done = SharedValue::new(0_u64).unwrap();
+                let call = pool.call(bind(counted, (done.clone(),)));
+                let call = chunk.into_iter().fold(call, |call, chunk| call.chunksize(chunk));
+                let long = call.map_async(0..ITEMS);
+                for served in 1..=5 {
+                    procession_tests::wait_until("it has begun", || done.get() >= 50 * served);
+                    let seen = pool.call(|done: SharedValue<u64>| done.get()).priority(1);
+                    let seen = seen.apply((done.clone(),)).unwrap();
+                    assert!((50 * served..ITEMS).contains(&seen), "{seen}");
+                    assert!(!long.ready());
+                }
+                assert!(long.get().unwrap().into_iter().eq(0..ITEMS));
+            }
+        }
     });
 }
 
@@ -283,6 +317,17 @@ fn sixty_four_workers() {
     alone(|| {
         let pool = pool(64);
         for count in [1, 64, 1000, 20_000] {
+            assert!(pool.map(mix, 0..count).unwrap() == mixed(count));
+        }
+    });
+}
+
+#[test]
+fn sixty_four_workers_that_come_and_go() {
+    alone(|| {
+        let pool = Pool::builder().processes(64).max_tasks_per_child(97).build().unwrap();
+        for map in 0..60 {
+            let count = 1 + map * 317 % 1000;
             assert!(pool.map(mix, 0..count).unwrap() == mixed(count));
         }
     });
