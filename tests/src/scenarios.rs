@@ -253,8 +253,8 @@ fn a_little_of_everything() {
             says("imap", results.map(|results| results == squares(300)));
             let queued = Queue::unbounded().and_then(|queue| {
                 pool.map(bind(put, (queue.clone(),)), 0..100)?;
-                let mut got: Vec<u8> =
-                    (0..100).filter_map(|_| Some(queue.get().ok()?[0])).collect();
+                let got: Result<Vec<u8>, Error> = (0..100).map(|_| Ok(queue.get()?[0])).collect();
+                let mut got = got?;
                 got.sort_unstable();
                 Ok(got.into_iter().eq(0..100))
             });
