@@ -265,8 +265,13 @@ fn a_forged_board() {
                     for ((i, x), result) in (0..).zip(inputs(round)).zip(results) {
                         match result {
                             Ok(y) => assert!(y == mix(x) && (i != HOSTILE || then == Then::GoOn)),
+                            // Who puts the item on the board again dies of it again and again, and in the end
+                            // an innocent item of the same call may be blamed.
                             Err(error) => {
-                                assert!(i == HOSTILE && error.is_worker_lost(), "{error}")
+                                assert!(
+                                    then == Then::Die && error.is_worker_lost(),
+                                    "{i}: {error}"
+                                );
                             }
                         }
                     }
