@@ -1,5 +1,7 @@
 //! One call with its options, and the verbs that end it.
 
+use std::any::TypeId;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -241,9 +243,10 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
     where
         F: TaskFn<M>,
     {
-        self.ready(false, None, |spec| {
-            let mut inputs = target::inputs_for::<F::Args>();
-            target::encode_typed(&mut inputs, args).map_err(|error| error.of_task(&spec.task))?;
+        let spec = self.options.spec(&self.f, Items::One);
+        self.ready(spec, None, |spec| {
+            let inputs =
+                target::encode_one_call(args).map_err(|error| error.of_task(&spec.task))?;
             Ok((inputs, Vec::new()))
         })
     }
@@ -256,23 +259,17 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
     where
         F: TaskFn<M>,
     {
-        let mut ready =
-            self.ready(first_error_counts, Some(0), |spec| target::encode_all(spec, inputs));
-        ready.spec.shared = true;
-        ready
+        let spec = self.options.spec(&self.f, Items::Many { first_error_counts });
+        self.ready(spec, Some(0), |spec| target::encode_all(spec, inputs))
     }
 
-    fn ready<M>(
+    fn ready(
         self,
-        first_error_counts: bool,
+        (spec, failure): (Arc<Spec>, Option<Error>),
         first_index: Option<usize>,
         encode: impl FnOnce(&Spec) -> Result<(Inputs, Failed), Error>,
-    ) -> Ready<'p, S, E>
-    where
-        F: TaskFn<M>,
-    {
-        let Self { crew, f, options, on_success, on_error } = self;
-        let (spec, failure) = options.spec::<F::Output>(Target::new(&f), first_error_counts);
+    ) -> Ready<'p, S, E> {
+        let Self { crew, options, on_success, on_error, .. } = self;
         let encoded = match failure {
             None => encode(&spec),
             Some(error) => Err(error),
@@ -331,19 +328,10 @@ impl<'p, F> Call<'p, F> {
         F: TaskFn<M>,
     {
         let Self { crew, f, options, .. } = self;
-        let (mut spec, failure) = options.spec::<F::Output>(Target::new(&f), false);
-        // One for all jobs of the stream, which forgets them at its end.
-        spec.bound_once = false;
+        let (spec, failure) = options.spec(&f, Items::Stream);
         let item_size = target::inputs_for::<F::Args>().fixed_size();
         let next = move |into: &mut Inputs| Some(target::encode_typed(into, &inputs.next()?));
-        Stream::new(
-            Arc::clone(crew),
-            Arc::new(spec),
-            options.buffer,
-            failure,
-            item_size,
-            Box::new(next),
-        )
+        Stream::new(Arc::clone(crew), spec, options.buffer, failure, item_size, Box::new(next))
     }
 }
 
@@ -353,13 +341,46 @@ impl<F, S, E> std::fmt::Debug for Call<'_, F, S, E> {
     }
 }
 
-impl Options {
-    fn spec<R: 'static>(
-        &self,
-        target: Result<Target, Error>,
+/// What a call's items are.
+#[derive(Clone, Copy)]
+enum Items {
+    One,
+    /// All are known.
+    Many {
         first_error_counts: bool,
-    ) -> (Spec, Option<Error>) {
-        let (target, failure) = match target {
+    },
+    Stream,
+}
+
+impl Options {
+    /// What is asked for, and why it can't be done. A call without any options is mostly the same as the
+    /// one before.
+    fn spec<M, F: TaskFn<M>>(&self, f: &F, items: Items) -> (Arc<Spec>, Option<Error>) {
+        thread_local! {
+            static LATEST: RefCell<Option<(TypeId, Arc<Spec>)>> = const { RefCell::new(None) };
+        }
+        let is_plain = matches!(items, Items::One)
+            && self.chunk.is_none()
+            && self.time_limit.is_none()
+            && self.retries == 0
+            && self.priority == 0
+            // Arguments may be bound to what has a value.
+            && size_of::<F>() == 0;
+        let id = TypeId::of::<F>();
+        let latest = is_plain.then(|| LATEST.with_borrow(|latest| of_type(latest.as_ref(), id)));
+        if let Some(spec) = latest.flatten() {
+            return (spec, None);
+        }
+        let (spec, failure) = self.new_spec(f, items);
+        let spec = Arc::new(spec);
+        if is_plain && failure.is_none() && spec.bound.is_none() {
+            LATEST.set(Some((id, Arc::clone(&spec))));
+        }
+        (spec, failure)
+    }
+
+    fn new_spec<M, F: TaskFn<M>>(&self, f: &F, items: Items) -> (Spec, Option<Error>) {
+        let (target, failure) = match Target::new(f) {
             Ok(target) => (target, None),
             Err(error) => {
                 let name = error.task().unwrap_or_default().to_owned().into();
@@ -371,11 +392,18 @@ impl Options {
             retries: self.retries,
             chunk: self.chunk,
             priority: self.priority,
-            first_error_counts,
-            ..target.typed::<R>()
+            first_error_counts: matches!(items, Items::Many { first_error_counts: true }),
+            // Those of a stream are one for all its jobs, which forgets them at its end.
+            bound_once: !matches!(items, Items::Stream),
+            shared: matches!(items, Items::Many { .. }),
+            ..target.typed::<F::Output>()
         };
         (spec, failure)
     }
+}
+
+fn of_type(latest: Option<&(TypeId, Arc<Spec>)>, id: TypeId) -> Option<Arc<Spec>> {
+    latest.filter(|(latest, _)| *latest == id).map(|(_, spec)| Arc::clone(spec))
 }
 
 type Failed = Vec<(u32, Error)>;
@@ -383,7 +411,7 @@ type Failed = Vec<(u32, Error)>;
 /// A call whose arguments are encoded.
 struct Ready<'p, S, E> {
     crew: &'p Arc<Crew>,
-    spec: Spec,
+    spec: Arc<Spec>,
     encoded: Result<(Inputs, Failed), Error>,
     first_index: Option<usize>,
     progress: Option<ProgressCallback>,
@@ -427,12 +455,14 @@ impl<S, E> Ready<'_, S, E> {
             inputs.push_gap();
             (inputs, vec![(0, error)])
         });
-        let spec = Arc::new(spec);
-        let mut job = Job::new(Arc::clone(&spec), first_index).reporting(progress);
+        let mut job = Job::new(spec, first_index).reporting(progress);
         if S::IS_SOME || E::IS_SOME {
-            job = job.then(move |outcome| match decode(&spec, outcome) {
-                Ok(result) => on_success.call_back(result),
-                Err(error) => on_error.call_back(error),
+            job = job.then(move |job| {
+                let outcome = job.outcome().expect("callbacks follow the outcome");
+                match decode(&job.spec, outcome) {
+                    Ok(result) => on_success.call_back(result),
+                    Err(error) => on_error.call_back(error),
+                }
             });
         }
         (Arc::new(job), inputs, failed)
@@ -445,7 +475,7 @@ pub(super) fn by_name<R: DeserializeOwned + 'static>(
     target: Target,
     args: &impl Serialize,
 ) -> Result<R, Error> {
-    let spec = target.plain();
+    let spec = Arc::new(target.plain());
     let mut inputs = Inputs::default();
     let encoded = target::encode(&mut inputs, args).map_err(|error| error.of_task(&spec.task));
     let encoded = encoded.map(|()| (inputs, Vec::new()));

@@ -105,6 +105,11 @@ pub(super) fn encode_typed<A: Arguments>(inputs: &mut Inputs, arguments: &A) -> 
     inputs.collect(|inputs| encode_one(inputs, arguments))
 }
 
+/// The arguments of a single call.
+pub(super) fn encode_one_call<A: Arguments>(arguments: &A) -> Result<Inputs, Error> {
+    Inputs::one(A::fixed_size(), |out| arguments.encode(out)).map_err(cant_be_encoded)
+}
+
 /// Items of these arguments, none yet.
 pub(super) fn inputs_for<A: Arguments>() -> Inputs {
     Inputs::of_size(A::fixed_size())

@@ -1,6 +1,8 @@
 //! Taking in what workers send. None of it is trusted: what isn't a frame, or isn't the answer that is
 //! due, costs the worker its life and its item, and nothing else.
 
+use std::sync::Arc;
+
 use super::core::Core;
 use super::ledger::Run;
 use super::outcome::Answer;
@@ -33,14 +35,15 @@ impl Core {
                 self.bury(token & !PIDFD, epoll);
             }
         }
-        let mut is_new = !ready.is_empty();
-        for (id, watch) in self.watches.clone().iter() {
+        self.is_calm &= ready.is_empty();
+        let watches = Arc::clone(&self.watches);
+        for (id, watch) in watches.iter() {
             if watch.has_news() {
                 self.read(*id, epoll);
-                is_new = true;
             }
         }
-        if is_new {
+        let is_blocked = self.workers.values().any(|worker| worker.blocked);
+        if !self.is_calm || is_blocked || self.has_answers && !self.is_fed() {
             self.feed(epoll);
         }
     }
@@ -70,6 +73,7 @@ impl Core {
     /// The stream has ended or can't be used. The rest is told by the worker's death.
     pub(super) fn hang_up(&mut self, id: u64, epoll: &Epoll) {
         if let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.open) {
+            self.is_calm = false;
             worker.open = false;
             worker.gone_by = Some(clock::nanos().saturating_add(LEAVE_LIMIT));
             let _ = epoll.remove(worker.end.as_fd());
@@ -101,7 +105,7 @@ impl Core {
     /// Takes in results, the common case, until there is something else to do. This loop runs for every
     /// item: it strikes it off the ledger and copies its bytes, once, from the worker's buffer.
     fn take_values(&mut self, id: u64) -> Next {
-        let Self { workers, jobs, barren_deaths, .. } = self;
+        let Self { workers, jobs, barren_deaths, paces, has_answers, .. } = self;
         let Some(worker) = workers.get_mut(&id) else { return Next::Nothing };
         loop {
             if Small::begins(worker.end.bytes()) {
@@ -135,6 +139,7 @@ impl Core {
                 }
                 worker.has_answered = true;
                 *barren_deaths = 0;
+                *has_answers = true;
                 worker.end.skip(length);
                 worker.ledger.answered_many(count);
                 if is_settled {
@@ -147,12 +152,20 @@ impl Core {
                 Ok(None) => return Next::Nothing,
                 Err(malformed) => return Next::Breach(malformed.to_string()),
             };
+            if header.kind == Kind::Spent
+                && let Some(callee) = worker.latest
+                && let Some(nanos) = body.bytes().first_chunk()
+            {
+                paces.observe(&callee, header.number, u64::from_le_bytes(*nanos));
+                continue;
+            }
             if header.kind != Kind::Value {
                 return Next::Other(header, body.bytes().to_vec());
             }
             let Some((key, item)) = worker.ledger.answered(header.number) else {
                 return Next::Breach(format!("a result for item {}", header.number));
             };
+            *has_answers = true;
             let Some(work) = jobs.get(key) else { continue };
             worker.latest = Some(work.job.spec.callee);
             worker.has_answered = true;
@@ -173,6 +186,7 @@ impl Core {
 
     /// Handles a frame other than a value; an error says what is wrong with it.
     pub(super) fn hear(&mut self, id: u64, header: Header, body: &[u8]) -> Result<(), String> {
+        self.is_calm = false;
         let worker = self.workers.get_mut(&id).expect("the caller has just had it");
         let text = || String::from_utf8_lossy(body).into_owned();
         let kind = match header.kind {
@@ -215,14 +229,9 @@ impl Core {
                 worker.kill(Some(Error::new(Cause::Start(text)).by_worker(worker.pid)));
                 return Ok(());
             }
-            Kind::Spent => {
-                let nanos = body.first_chunk().ok_or("half a report of time")?;
-                if let Some(callee) = worker.latest {
-                    let pace = self.paces.entry(callee).or_default();
-                    pace.observe(header.number, u64::from_le_bytes(*nanos));
-                }
-                return Ok(());
-            }
+            // Of a callable that nothing is known of, or half of one.
+            Kind::Spent if body.len() < 8 => return Err("half a report of time".to_owned()),
+            Kind::Spent => return Ok(()),
             Kind::Left => return self.left(id, header.number, body),
             Kind::More => return self.call_more(body),
             Kind::Apart => return self.hear_apart(id, header.number, body),

@@ -53,9 +53,9 @@ impl Arena {
 
     /// Copies the inputs in, and opens the board.
     fn fill(&mut self, inputs: &Inputs) -> io::Result<()> {
-        let (bytes, span) = inputs.span(0..inputs.len());
+        let span = inputs.span(0..inputs.len());
         let memory = self.object.atomics(0..self.object.bytes())?;
-        copy_in(&memory[INPUTS..], &bytes[span.clone()]);
+        copy_in(&memory[INPUTS..], span.bytes());
         self.starts = 0;
         if inputs.fixed_size().is_none() {
             self.starts = starts_at(inputs);

@@ -81,7 +81,7 @@ impl Core {
         self.next_board += 1;
         work.post(number);
         let spec = &work.job.spec;
-        let pace = self.paces.get(&spec.callee).copied().unwrap_or_default();
+        let pace = self.paces.get(&spec.callee);
         let items = work.items();
         let wanted = match pace.mean() {
             0 => pool,
@@ -276,8 +276,7 @@ impl Core {
             let is_stuck = now - since >= STUCK;
             let posting = self.boards.get(&board);
             let callee = posting.map(|posting| posting.join.callee);
-            let pace =
-                callee.and_then(|callee| self.paces.get(&callee)).copied().unwrap_or_default();
+            let pace = callee.map(|callee| self.paces.get(&callee)).unwrap_or_default();
             if is_stuck {
                 self.cut(id, board, |_| 0);
             } else if pace.mean() > 0 && pace.cost(unbegun as usize) > WORTH_A_CUT {
@@ -303,8 +302,7 @@ impl Core {
         if let Some(posting) = self.boards.get(&number)
             && run > 0
         {
-            let pace = self.paces.entry(posting.join.callee).or_default();
-            pace.observe(run, u64::from_le_bytes(*nanos));
+            self.paces.observe(&posting.join.callee, run, u64::from_le_bytes(*nanos));
         }
         if run == 0 {
             self.withdraw(number);

@@ -6,6 +6,10 @@
 //! together), and at most [`BYTES`]. Before anything is known it is one item. What a worker holds and
 //! has not begun can be taken back, so a wrong guess costs a message and no waiting.
 
+use std::collections::HashMap;
+
+use crate::transport::message::CalleeBytes;
+
 /// Work in one chunk, in nanoseconds: a message costs both sides about 10 µs, 2 % of this.
 pub(super) const TARGET: u64 = 500_000;
 
@@ -53,6 +57,38 @@ impl Pace {
     }
 }
 
+/// What is known about all callables.
+#[derive(Default)]
+pub(super) struct Paces {
+    all: HashMap<CalleeBytes, Pace>,
+    /// The callable that was asked for last: mostly the next one, too.
+    latest: Option<(CalleeBytes, Pace)>,
+}
+
+impl Paces {
+    #[inline]
+    pub(super) fn get(&mut self, callee: &CalleeBytes) -> Pace {
+        match self.latest {
+            Some((latest, pace)) if latest == *callee => pace,
+            _ => self.look_up(callee),
+        }
+    }
+
+    fn look_up(&mut self, callee: &CalleeBytes) -> Pace {
+        let pace = self.all.get(callee).copied().unwrap_or_default();
+        self.latest = Some((*callee, pace));
+        pace
+    }
+
+    /// Takes in that `items` of a callable took `nanos`.
+    pub(super) fn observe(&mut self, callee: &CalleeBytes, items: u32, nanos: u64) {
+        let mut pace = self.get(callee);
+        pace.observe(items, nanos);
+        self.all.insert(*callee, pace);
+        self.latest = Some((*callee, pace));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +113,16 @@ mod tests {
         let mut pace = Pace::default();
         pace.observe(1, 10 * TARGET);
         assert_eq!(pace.chunk(1_000, 2), 1);
+    }
+
+    #[test]
+    fn each_callable_has_its_own() {
+        let mut paces = Paces::default();
+        let (one, other) = ([1; 17], [2; 17]);
+        paces.observe(&one, 1, 100);
+        paces.observe(&other, 1, 200);
+        assert_eq!((paces.get(&one).mean(), paces.get(&other).mean()), (100, 200));
+        assert_eq!(paces.get(&[3; 17]).mean(), 0);
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! worker, `answers.rs` settles it with the worker's answer. `turnover.rs` settles or puts back the items
 //! of a worker that died, `deadlines.rs` does what is due at a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use std::task::Waker;
 
 use super::arena::Arena;
 use super::boards::Posting;
-use super::chunk::Pace;
+use super::chunk::Paces;
 use super::crew::Identity;
 use super::job::{Bound, Job, Work};
 use super::ledger::Run;
@@ -38,7 +38,7 @@ use crate::os::epoll::Epoll;
 use crate::os::memory::Shared;
 use crate::shm::page::Page;
 use crate::transport::hello::Role;
-use crate::transport::message::{CalleeBytes, Inputs};
+use crate::transport::message::Inputs;
 
 pub(super) enum State {
     Open,
@@ -68,6 +68,30 @@ pub(super) struct News {
     pub(super) staff_changed: bool,
 }
 
+impl News {
+    pub(super) fn is_empty(&self) -> bool {
+        self.done.is_empty() && self.is_but_done()
+    }
+
+    /// Whether there is nothing but jobs that are done, and nobody to be called for these.
+    pub(super) fn is_but_done(&self) -> bool {
+        let Self {
+            wakers,
+            done: _,
+            inputs: _,
+            arenas,
+            started,
+            reaped,
+            is_ready,
+            is_over,
+            staff_changed,
+        } = self;
+        let are_empty =
+            wakers.is_empty() && arenas.is_empty() && started.is_empty() && reaped.is_empty();
+        are_empty && !is_ready && !is_over && !staff_changed
+    }
+}
+
 /// A process that the supervisor is to watch.
 pub(super) struct Newcomer {
     pub(super) worker: u64,
@@ -77,17 +101,27 @@ pub(super) struct Newcomer {
     pub(super) page: Option<Arc<Shared<Page>>>,
 }
 
+/// Which way a job has taken to the workers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    /// To one of them, and nothing else has changed.
+    Short,
+    /// It waits, as others do: no worker has room.
+    Waits,
+    Long,
+}
+
 pub(super) struct Core {
     pub(super) plan: Plan,
     pub(super) state: State,
     pub(super) workers: BTreeMap<u64, Worker>,
     /// What of them can be looked at without the lock.
-    pub(super) watches: Watches,
+    pub(super) watches: Arc<Watches>,
     /// What is left of workers that were buried early: processes that are still ending, by their pidfds.
     pub(super) corpses: BTreeMap<u64, Arc<OwnedFd>>,
     pub(super) news: News,
     pub(super) jobs: Jobs,
-    pub(super) paces: HashMap<CalleeBytes, Pace>,
+    pub(super) paces: Paces,
     pub(super) next_worker: u64,
     /// Work that workers claim for themselves, by number.
     pub(super) boards: BTreeMap<u64, Posting>,
@@ -98,6 +132,15 @@ pub(super) struct Core {
     pub(super) level_at: Option<u64>,
     /// How many open jobs call somebody back.
     pub(super) urgent_jobs: usize,
+    /// The worker that is given single calls, and how many more of them.
+    pub(super) favourite: Option<(u64, u32)>,
+    /// Whether nothing has changed for a while but that single calls came and went, so that what was found
+    /// out of what is due, and of whom to tell, still holds.
+    pub(super) is_calm: bool,
+    /// Whether something is in a queue, though nothing was given.
+    pub(super) has_unsent: bool,
+    /// Whether workers have answered since they were last fed.
+    pub(super) has_answers: bool,
     pub(super) early_deaths: u32,
     /// Whether a worker has ever been ready.
     pub(super) has_worked: bool,
@@ -118,17 +161,21 @@ impl Core {
             plan,
             state: State::Open,
             workers: BTreeMap::new(),
-            watches: Watches::default(),
+            watches: Arc::default(),
             corpses: BTreeMap::new(),
             news: News::default(),
             jobs: Jobs::default(),
-            paces: HashMap::new(),
+            paces: Paces::default(),
             next_worker: 0,
             boards: BTreeMap::new(),
             next_board: 1,
             to_leave: Vec::new(),
             level_at: None,
             urgent_jobs: 0,
+            favourite: None,
+            is_calm: false,
+            has_unsent: false,
+            has_answers: false,
             early_deaths: 0,
             has_worked: false,
             barren_deaths: 0,
@@ -139,6 +186,11 @@ impl Core {
         }
     }
 
+    /// What is to be told; nothing then is.
+    pub(super) fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
     /// Takes a job on, or ends it at once where no work is taken.
     pub(super) fn submit(
         &mut self,
@@ -147,26 +199,36 @@ impl Core {
         failed: Vec<(u32, Error)>,
         arena: Option<Arena>,
         epoll: &Epoll,
-    ) {
+    ) -> Way {
         let refusal = match &self.state {
             State::Open => None,
             State::Closed => Some(Error::new(Cause::Closed("the pool is closed"))),
             State::Over(why) => Some(why.clone()),
         };
-        let task = job.spec.task.clone();
         let work = Work::new(job, inputs, failed);
         if refusal.is_some() || work.is_settled() {
             self.news.arenas.extend(arena);
-            return self.conclude(work, refusal.map(|why| why.of_task(&task)));
+            let task = work.job.spec.task.clone();
+            self.conclude(work, refusal.map(|why| why.of_task(&task)));
+            return Way::Long;
         }
-        let job = Arc::clone(&work.job);
-        self.urgent_jobs += usize::from(job.is_urgent());
+        self.urgent_jobs += usize::from(work.job.is_urgent());
+        let is_single = work.items() == 1 && self.boards.is_empty();
+        let waits = self.jobs.first().is_some();
         let key = self.jobs.insert(work);
-        job.set_key(key);
+        if is_single && !waits && self.give_at_once(key, epoll) {
+            return Way::Short;
+        }
+        self.jobs.wait(key);
+        if is_single && waits {
+            // Nobody had room for those before it, either.
+            return Way::Waits;
+        }
         if let Some(arena) = arena {
             self.post(key, arena);
         }
         self.feed(epoll);
+        Way::Long
     }
 
     /// Ends a job before its time. False: it was done already.
@@ -207,12 +269,26 @@ impl Core {
         self.workers.values().filter(|worker| !worker.has_nothing()).count()
     }
 
-    /// Whether what arrives has to be seen at once: workers run dry, or somebody is to be called back.
-    pub(super) fn is_urgent(&mut self) -> bool {
+    /// Whether what arrives has to be seen at once: somebody is to be called back, or a worker is to be
+    /// sent the rest.
+    pub(super) fn is_urgent(&self) -> bool {
         self.plan.role != Role::Pool
             || self.urgent_jobs > 0
-            || self.jobs.first().is_some()
             || self.workers.values().any(|worker| worker.blocked)
+    }
+
+    /// Whether there is work for workers that run dry.
+    pub(super) fn has_more(&mut self) -> bool {
+        self.jobs.first().is_some()
+    }
+
+    /// Whether workers have all that they can be given, and nothing in the queues.
+    pub(super) fn is_fed(&self) -> bool {
+        self.jobs.open() == 0
+            && self.boards.is_empty()
+            && !self.has_unsent
+            && matches!(self.state, State::Open)
+            && self.plan.max_tasks.is_none()
     }
 
     pub(super) fn end_job(&mut self, key: JobKey, rest: Option<Error>) {
@@ -223,6 +299,7 @@ impl Core {
             }
             if let Some(bound) = work.job.spec.bound.as_ref().filter(|_| work.job.spec.bound_once) {
                 self.workers.values_mut().for_each(|worker| worker.forget(bound.number));
+                self.has_unsent = true;
             }
             self.conclude(work, rest);
         }
@@ -233,12 +310,14 @@ impl Core {
         self.flush(epoll);
     }
 
-    pub(super) fn conclude(&mut self, work: Work, rest: Option<Error>) {
+    pub(super) fn conclude(&mut self, work: Box<Work>, rest: Option<Error>) {
         self.news.staff_changed |= self.workers.is_empty();
-        self.news.done.push(Arc::clone(&work.job));
-        let (wakers, inputs) = work.finish(rest);
+        let (wakers, job, inputs) = work.finish(rest);
         self.news.wakers.extend(wakers);
-        self.news.inputs.push(inputs);
+        self.news.done.push(job);
+        if !inputs.is_trivial() {
+            self.news.inputs.push(inputs);
+        }
     }
 
     /// Settles an item and what follows from it.

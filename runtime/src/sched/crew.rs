@@ -13,6 +13,18 @@
 //! caller is woken to take it, or, when there is none, the supervisor is told. A caller that leaves,
 //! for whatever reason, does the same, so the lead is never lost. Whoever completes something that the
 //! leader may wait for, or brings a deadline nearer, rings the bell.
+//!
+//! For a call that takes the short way (`Core::give_at_once`) all that would cost more than the call. So what
+//! the last full look has found is remembered:
+//!
+//! ```text
+//! CALM      nothing is due sooner, and nobody else has to be told, than the supervisor knows already
+//! DISTURBED anything may be: whoever releases the lock without leading looks fully, which makes it calm
+//! ```
+//!
+//! Single calls and their results leave a calm pool calm. Everything else that changes the pool disturbs it:
+//! a descriptor that is ready, a frame other than a result, work given in the long way, a worker that comes
+//! or goes, a leader that takes the pool out of the supervisor's hands.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +35,7 @@ use std::time::Duration;
 
 use super::arena::{Arena, Arenas};
 use super::children;
-use super::core::{Core, News, State};
+use super::core::{Core, News, State, Way};
 use super::job::{Bound, Group, Inputs, Job};
 use super::obituary;
 use super::spin::Watches;
@@ -38,6 +50,12 @@ use crate::transport::hello::Role;
 /// While nobody waits, the supervisor takes results in so late, many at once: in nanoseconds. The
 /// shortest time that its wait knows, and many times what waking it costs everybody.
 const GATHER: u64 = 1_000_000;
+
+/// Whoever submits many calls takes results in meanwhile, once for so many calls.
+const OFTEN: u32 = 256;
+
+/// Who leads without a rest, because results keep coming, sees to what is due as often as this.
+const MOST_LEADS: u32 = 8;
 
 /// A pool's workers, or the one worker of a process.
 pub(crate) struct Crew {
@@ -62,6 +80,22 @@ struct Inner {
     busy: bool,
     /// When the supervisor will look.
     tick: Option<u64>,
+    /// Whether that is soon enough for results that gather.
+    is_soon: bool,
+    /// Calls that were submitted since whoever submits them last took results in.
+    submitted: u32,
+    /// Whether somebody who submits calls takes results in meanwhile.
+    is_helped: bool,
+    /// How often somebody has led since it was last seen to what is due.
+    leads: u32,
+}
+
+impl Inner {
+    /// Whether nobody has to be told of anything, and somebody will take in what arrives.
+    fn is_looked_after(&self) -> bool {
+        let is_expected = || self.waiting.is_empty() && (self.attended || self.is_soon);
+        self.core.is_calm && self.core.news.is_empty() && (self.led || is_expected())
+    }
 }
 
 /// A process as its parent knows it, also after its end.
@@ -102,9 +136,7 @@ impl What {
     fn is_in(&self, news: &News) -> bool {
         match self {
             Self::Job(job) => news.done.iter().any(|done| Arc::ptr_eq(done, job)),
-            Self::Group(group) => news.done.iter().any(|done| {
-                done.group.as_ref().is_some_and(|(other, _)| Arc::ptr_eq(other, group))
-            }),
+            Self::Group(group) => news.done.iter().any(|done| done.is_in(group)),
             Self::NoWorkers => news.staff_changed,
         }
     }
@@ -128,6 +160,10 @@ impl Crew {
             attended: false,
             busy: false,
             tick: None,
+            is_soon: false,
+            submitted: 0,
+            is_helped: false,
+            leads: 0,
         };
         let crew = Arc::new(Self {
             inner: Mutex::new(inner),
@@ -174,6 +210,7 @@ impl Crew {
     /// Does something under the lock.
     pub(super) fn with<R>(self: &Arc<Self>, f: impl FnOnce(&mut Core, &Epoll) -> R) -> R {
         let mut inner = self.lock();
+        inner.core.is_calm = false;
         let result = f(&mut inner.core, &self.epoll);
         self.settle(inner);
         result
@@ -181,7 +218,7 @@ impl Crew {
 
     /// Releases the lock: see the top of the file. All that must be told is told here.
     fn settle(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
-        let news = std::mem::take(&mut inner.core.news);
+        let news = inner.core.take_news();
         self.tell(&mut inner, &news);
         self.pass_the_lead_on(&mut inner);
         drop(inner);
@@ -202,6 +239,10 @@ impl Crew {
     }
 
     fn pass_the_lead_on(&self, inner: &mut Inner) {
+        let is_quiet = inner.core.is_fed() && inner.waiting.is_empty() && !inner.led;
+        if is_quiet && inner.core.is_calm {
+            return;
+        }
         let now = clock::nanos();
         let next = inner.core.next_tick(now);
         if inner.led {
@@ -218,7 +259,8 @@ impl Crew {
         let token = *self.token.get().expect("set before anything can happen");
         let mut next = next;
         if inner.core.expects_something() && !inner.attended {
-            if inner.busy && !inner.core.is_urgent() {
+            let gathers = inner.busy && !inner.core.is_urgent();
+            if gathers && (inner.is_helped || !inner.core.has_more()) {
                 next = Some(next.map_or(now + GATHER, |next| next.min(now + GATHER)));
             } else if inner.core.watches.arm() {
                 // There is something already.
@@ -233,6 +275,8 @@ impl Crew {
             self.supervisor.attend_at(token, next);
             inner.tick = next;
         }
+        inner.is_soon = inner.tick.is_some_and(|tick| tick <= now + GATHER);
+        inner.core.is_calm = true;
     }
 
     /// What may only be done without the lock.
@@ -259,7 +303,15 @@ impl Crew {
     /// Waits; false when the time is over first. The caller leads where nobody else does.
     pub(crate) fn wait_for(self: &Arc<Self>, what: &What, timeout: Option<Duration>) -> bool {
         let deadline = timeout.map(|time| clock::nanos().saturating_add(clock::nanos_of(time)));
-        let mut inner = self.lock();
+        self.wait_until(self.lock(), what, deadline)
+    }
+
+    fn wait_until<'a>(
+        self: &'a Arc<Self>,
+        mut inner: MutexGuard<'a, Inner>,
+        what: &What,
+        deadline: Option<u64>,
+    ) -> bool {
         let done = loop {
             if what.is_done(&inner.core) {
                 break true;
@@ -283,37 +335,49 @@ impl Crew {
         mut inner: MutexGuard<'a, Inner>,
         deadline: Option<u64>,
     ) -> MutexGuard<'a, Inner> {
-        let now = clock::nanos();
-        let until = [deadline, inner.core.next_tick(now)].into_iter().flatten().min();
+        let news = inner.core.take_news();
+        self.tell(&mut inner, &news);
         inner.led = true;
-        inner.leads_until = until;
+        // It looks up by itself, before anything can be due.
+        inner.leads_until = Some(0);
+        inner.leads += 1;
         if inner.attended {
             self.supervisor.leave_alone(self, *self.token.get().expect("set at the start"));
             inner.attended = false;
+            inner.core.is_calm = false;
         }
-        let news = std::mem::take(&mut inner.core.news);
-        let (watches, at_work) = (inner.core.watches.clone(), inner.core.at_work());
+        let (watches, at_work) = (Arc::clone(&inner.core.watches), inner.core.at_work());
         drop(inner);
         self.after(news);
 
-        watches.spin(at_work, until, &self.epoll);
-        let events = match watches.have_news() {
-            false => self.rest(&watches, until),
-            true if watches.are_all() => Vec::new(),
-            // Workers without rings must not wait for those with.
-            true => self.epoll.wait(Some(Duration::ZERO)).unwrap_or_default(),
+        let (mut inner, events) = if watches.spin(at_work, deadline, &self.epoll) {
+            let events = match watches.are_all() {
+                true => Vec::new(),
+                // Workers without rings must not wait for those with.
+                false => self.epoll.wait(Some(Duration::ZERO)).unwrap_or_default(),
+            };
+            (self.lock(), events)
+        } else {
+            let mut inner = self.lock();
+            let due = inner.core.next_tick(clock::nanos());
+            let until = [deadline, due].into_iter().flatten().min();
+            inner.leads_until = until;
+            inner.leads = MOST_LEADS;
+            drop(inner);
+            let events = self.rest(&watches, until);
+            (self.lock(), events)
         };
-
-        let mut inner = self.lock();
         inner.led = false;
         inner.core.handle(&events, &self.epoll);
-        inner.core.tick(clock::nanos(), &self.epoll);
-        let news = std::mem::take(&mut inner.core.news);
-        self.tell(&mut inner, &news);
-        let is_quiet = news.wakers.is_empty() && news.started.is_empty() && !news.is_ready;
-        if is_quiet && news.done.is_empty() && news.arenas.is_empty() && !news.is_over {
+        if inner.leads >= MOST_LEADS {
+            inner.leads = 0;
+            inner.core.tick(clock::nanos(), &self.epoll);
+        }
+        if inner.waiting.is_empty() && inner.core.news.is_but_done() {
             return inner;
         }
+        let news = inner.core.take_news();
+        self.tell(&mut inner, &news);
         // Without the lock: also the drop of a job may run the user's code, for however long.
         self.pass_the_lead_on(&mut inner);
         drop(inner);
@@ -360,6 +424,9 @@ impl Crew {
         let mut inner = self.lock();
         inner.attended = false;
         inner.tick = None;
+        inner.is_soon = false;
+        inner.is_helped = false;
+        inner.core.is_calm = false;
         if !inner.led {
             let events = self.epoll.wait(Some(Duration::ZERO)).unwrap_or_default();
             inner.core.watches.disarm();
@@ -397,9 +464,17 @@ impl Crew {
     ) {
         let arena = self.arena_for(&job, &inputs, &failed);
         let mut inner = self.lock();
-        inner.core.submit(job, inputs, failed, arena, &self.epoll);
+        let way = inner.core.submit(job, inputs, failed, arena, &self.epoll);
         inner.busy = true;
-        self.settle(inner);
+        inner.submitted += 1;
+        if way != Way::Long && inner.submitted >= OFTEN && !inner.led {
+            inner.submitted = 0;
+            inner.is_helped = true;
+            inner.core.handle(&[], &self.epoll);
+        }
+        if !inner.is_looked_after() {
+            self.settle(inner);
+        }
     }
 
     /// Memory with the inputs in it, for workers to claim from, if the items of a job are shared in this way.
@@ -425,6 +500,7 @@ impl Crew {
     pub(crate) fn hurry(self: &Arc<Self>) {
         let mut inner = self.lock();
         inner.busy = false;
+        inner.core.is_calm = false;
         self.settle(inner);
     }
 
@@ -433,14 +509,12 @@ impl Crew {
         let arena = self.arena_for(job, &inputs, &failed);
         let mut inner = self.lock();
         inner.core.submit(Arc::clone(job), inputs, failed, arena, &self.epoll);
-        if inner.led || job.outcome().is_some() {
+        if inner.led {
+            // The leader may have to be told.
             self.settle(inner);
-        } else {
-            drop(inner);
+            inner = self.lock();
         }
-        if job.outcome().is_none() {
-            self.wait_for(&What::Job(Arc::clone(job)), None);
-        }
+        self.wait_until(inner, &What::Job(Arc::clone(job)), None);
     }
 
     pub(crate) fn cancel(self: &Arc<Self>, job: &Arc<Job>) -> bool {

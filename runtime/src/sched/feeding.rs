@@ -14,9 +14,15 @@ use crate::transport::hello::Role;
 /// At most this many runs with one worker: more don't make it faster, and can't be served elsewhere.
 const ENTRIES: usize = 1024;
 
+/// Calls that go to one worker in a row, where the least loaded has so many at hand already.
+const IN_A_ROW: u32 = 32;
+const ENOUGH: usize = 64;
+
 impl Core {
     /// Gives pending items to workers that have room, the least loaded first, and sends them.
     pub(super) fn feed(&mut self, epoll: &Epoll) {
+        self.is_calm = false;
+        self.has_answers = false;
         self.renumber();
         loop {
             self.invite();
@@ -59,14 +65,14 @@ impl Core {
         let worker = self.workers.get_mut(&id).expect("the worker was just found");
         let work = self.jobs.get(key).expect("the job was just found");
         let spec = &work.job.spec;
-        let pace = self.paces.get(&spec.callee).copied().unwrap_or_default();
+        let pace = self.paces.get(&spec.callee);
         let (count, bytes) = match spec.chunk {
             Some(forced) => (forced, usize::MAX),
             None => (pace.chunk(work.pending(), workers), BYTES),
         };
         let count = count.min(most).min(worker.allowance).min(worker.ledger.room() as usize);
         if let Some(items) = work.take(count, bytes) {
-            worker.give(key, work, items, pace, clock::nanos());
+            worker.give(key, work, items, pace);
         }
     }
 
@@ -76,20 +82,14 @@ impl Core {
         let priority = self.jobs.get(key).map_or(0, |work| work.job.spec.priority);
         let mut best: Option<(u64, (u64, bool, bool))> = None;
         for (id, worker) in &self.workers {
-            let ledger = &worker.ledger;
-            let can_take = worker.serves() && worker.open && !worker.blocked;
-            if !can_take || worker.allowance == 0 || ledger.room() == 0 || except.contains(id) {
+            let is_engaged = || self.is_engaged(worker, key, priority);
+            if !has_room(worker) || except.contains(id) || is_engaged() {
                 continue;
             }
-            if self.is_engaged(worker, key, priority) {
-                continue;
-            }
-            let load = ledger.load();
             // Who claims items from a board comes after who has nothing to do; of these, one that may still
             // be awake comes first.
-            let rank = (load, !worker.parts.is_empty(), worker.permit.is_none());
-            let has_room = ledger.items() < 2 || (load < 2 * TARGET && ledger.entries() < ENTRIES);
-            if has_room && best.is_none_or(|(_, least)| rank < least) {
+            let rank = (worker.ledger.load(), !worker.parts.is_empty(), worker.permit.is_none());
+            if best.is_none_or(|(_, least)| rank < least) {
                 best = Some((*id, rank));
             }
         }
@@ -152,22 +152,66 @@ impl Core {
 
     /// Sends what can be sent. True: a worker takes something again that couldn't before.
     pub(super) fn flush(&mut self, epoll: &Epoll) -> bool {
-        let mut unblocked = false;
-        for (id, worker) in &mut self.workers {
-            if !worker.open {
-                continue;
-            }
-            let blocked = worker.flush();
-            if blocked != worker.blocked {
-                unblocked |= !blocked;
-                worker.blocked = blocked;
-                let for_room = worker.end.waits_for_room();
-                if for_room != Interest::Read {
-                    let interest = if blocked { for_room } else { Interest::Read };
-                    let _ = epoll.change(worker.end.as_fd(), *id, interest);
-                }
-            }
-        }
-        unblocked
+        self.has_unsent = false;
+        self.workers.iter_mut().fold(false, |any, (id, worker)| any | flush(*id, worker, epoll))
     }
+
+    /// The short way of a single call, where it is the only one that waits and no worker claims items for
+    /// itself: to a worker that has room, without a look at what others do. False: none has room.
+    pub(super) fn give_at_once(&mut self, key: JobKey, epoll: &Epoll) -> bool {
+        let Some(id) = self.favourite(key) else { return false };
+        let dues = |worker: &Worker| (worker.peek_at, worker.shrink_at);
+        let before = self.workers.get(&id).map(dues);
+        self.give(key, id, 1);
+        let worker = self.workers.get_mut(&id).expect("the worker was just found");
+        let is_unblocked = flush(id, worker, epoll);
+        let is_limited = worker.ledger.shortest_limit().is_some();
+        self.is_calm &= !is_limited && before == Some(dues(worker));
+        if is_unblocked {
+            self.feed(epoll);
+        }
+        true
+    }
+
+    /// The least loaded worker; some times in a row the same, where all have enough to do.
+    fn favourite(&mut self, key: JobKey) -> Option<u64> {
+        if let Some((id, left)) = self.favourite.take()
+            && left > 0
+            && self.workers.get(&id).is_some_and(has_room)
+        {
+            self.favourite = Some((id, left - 1));
+            return Some(id);
+        }
+        let id = self.least_loaded(key, &[])?;
+        let items = self.workers.get(&id).map_or(0, |worker| worker.ledger.items());
+        self.favourite = (items >= ENOUGH).then_some((id, IN_A_ROW));
+        Some(id)
+    }
+}
+
+/// Whether a worker may be given something.
+fn has_room(worker: &Worker) -> bool {
+    let ledger = &worker.ledger;
+    let can_take = worker.serves() && worker.open && !worker.blocked;
+    let has_little =
+        || ledger.items() < 2 || (ledger.load() < 2 * TARGET && ledger.entries() < ENTRIES);
+    can_take && worker.allowance > 0 && ledger.room() > 0 && has_little()
+}
+
+/// Sends what can be sent. True: the worker takes something again, and couldn't before.
+fn flush(id: u64, worker: &mut Worker, epoll: &Epoll) -> bool {
+    if !worker.open {
+        return false;
+    }
+    let blocked = worker.flush();
+    if blocked == worker.blocked {
+        return false;
+    }
+    worker.blocked = blocked;
+    let for_room = worker.end.waits_for_room();
+    if for_room != Interest::Read {
+        let interest = if blocked { for_room } else { Interest::Read };
+        let _ = epoll.change(worker.end.as_fd(), id, interest);
+    }
+    !blocked
 }

@@ -12,10 +12,12 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use super::callbacks;
 use super::outcome::{Answer, Outcome};
@@ -103,20 +105,31 @@ impl Group {
     }
 }
 
-type Callback = Box<dyn FnOnce(&Outcome) + Send>;
+type Callback = Box<dyn FnOnce(&Job) + Send>;
 
 /// A call, as its caller sees it.
 pub(crate) struct Job {
     pub(crate) spec: Arc<Spec>,
     /// The index of the first item, where errors name one.
     pub(crate) first_index: Option<usize>,
-    pub(crate) group: Option<(Arc<Group>, usize)>,
+    told: Option<Box<Told>>,
     outcome: OnceLock<Outcome>,
+    /// Whether somebody may be in `wakers`.
+    is_awaited: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
-    callbacks: Mutex<Vec<Callback>>,
+    /// The key's parts, written once, and read, under the pool's lock. 0: it has none.
+    serial: AtomicU64,
+    slot: AtomicUsize,
+}
+
+/// Who is told of a job, besides those who wait for it. Most jobs have nobody.
+#[derive(Default)]
+struct Told {
+    /// Under which number a group has it.
+    group: Option<(Arc<Group>, usize)>,
+    callback: Mutex<Option<Callback>>,
     calls_back: bool,
     progress: Option<ProgressReport>,
-    key: OnceLock<JobKey>,
 }
 
 impl Job {
@@ -124,48 +137,61 @@ impl Job {
         Self {
             spec,
             first_index,
-            group: None,
+            told: None,
             outcome: OnceLock::new(),
+            is_awaited: AtomicBool::new(false),
             wakers: Mutex::default(),
-            callbacks: Mutex::default(),
-            calls_back: false,
-            progress: None,
-            key: OnceLock::new(),
+            serial: AtomicU64::new(0),
+            slot: AtomicUsize::new(0),
         }
     }
 
     /// Whether somebody is called back when it is done, or on the way there.
     pub(super) fn is_urgent(&self) -> bool {
-        self.calls_back || self.progress.is_some()
+        self.told.as_ref().is_some_and(|told| told.calls_back || told.progress.is_some())
     }
 
     /// Under which name the pool has it, once it was taken on.
     pub(super) fn key(&self) -> Option<JobKey> {
-        self.key.get().copied()
+        let serial = self.serial.load(Ordering::Relaxed);
+        (serial != 0).then(|| JobKey { slot: self.slot.load(Ordering::Relaxed), serial })
     }
 
     pub(super) fn set_key(&self, key: JobKey) {
-        let _ = self.key.set(key);
+        self.slot.store(key.slot, Ordering::Relaxed);
+        self.serial.store(key.serial, Ordering::Relaxed);
     }
 
     pub(crate) fn in_group(mut self, group: &Arc<Group>, number: usize) -> Self {
-        self.group = Some((Arc::clone(group), number));
+        self.told().group = Some((Arc::clone(group), number));
         self
     }
 
+    /// Whether it is one of this group.
+    pub(super) fn is_in(&self, group: &Arc<Group>) -> bool {
+        let known = self.told.as_ref().and_then(|told| told.group.as_ref());
+        known.is_some_and(|(other, _)| Arc::ptr_eq(other, group))
+    }
+
+    fn told(&mut self) -> &mut Told {
+        self.told.get_or_insert_default()
+    }
+
     /// Runs when the job is done, on the thread for callbacks.
-    pub(crate) fn then(mut self, callback: impl FnOnce(&Outcome) + Send + 'static) -> Self {
-        self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(callback));
-        self.calls_back = true;
+    pub(crate) fn then(mut self, callback: impl FnOnce(&Self) + Send + 'static) -> Self {
+        self.told().callback = Mutex::new(Some(Box::new(callback)));
+        self.told().calls_back = true;
         self
     }
 
     pub(crate) fn reporting(mut self, callback: Option<ProgressCallback>) -> Self {
-        self.progress = callback.map(|callback| ProgressReport {
-            callback: Arc::new(Mutex::new(callback)),
-            under_way: Arc::default(),
-            done: Arc::default(),
-        });
+        if let Some(callback) = callback {
+            self.told().progress = Some(ProgressReport {
+                callback: Arc::new(Mutex::new(callback)),
+                under_way: Arc::default(),
+                done: Arc::default(),
+            });
+        }
         self
     }
 
@@ -174,8 +200,10 @@ impl Job {
         self.outcome.get()
     }
 
-    /// Has `waker` woken when the job is done; the caller looks at the outcome once more afterwards.
+    /// Has `waker` woken when the job is done. Afterwards the caller takes the pool's lock once, under
+    /// which jobs are finished, and then looks at the outcome once more.
     pub(crate) fn wake_when_done(&self, waker: &Waker) {
+        self.is_awaited.store(true, Ordering::Relaxed);
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         if !wakers.iter().any(|known| known.will_wake(waker)) {
             wakers.push(waker.clone());
@@ -186,22 +214,25 @@ impl Job {
     fn finish(self: &Arc<Self>, outcome: Outcome) -> Vec<Waker> {
         let was_unset = self.outcome.set(outcome).is_ok();
         debug_assert!(was_unset, "a job is done once");
-        if let Some((group, number)) = &self.group {
-            group.done.lock().unwrap_or_else(PoisonError::into_inner).push_back(*number);
+        if let Some(told) = &self.told {
+            if let Some((group, number)) = &told.group {
+                group.done.lock().unwrap_or_else(PoisonError::into_inner).push_back(*number);
+            }
+            let callback = told.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(callback) = callback {
+                let job = Arc::clone(self);
+                callbacks::run_later(Box::new(move || callback(&job)));
+            }
         }
-        let waiting =
-            std::mem::take(&mut *self.callbacks.lock().unwrap_or_else(PoisonError::into_inner));
-        for callback in waiting {
-            let job = Arc::clone(self);
-            callbacks::run_later(Box::new(move || {
-                callback(job.outcome().expect("callbacks follow the outcome"));
-            }));
+        if !self.is_awaited.load(Ordering::Relaxed) {
+            return Vec::new();
         }
         std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn report(&self, done: usize, total: usize) {
-        let Some(progress) = &self.progress else { return };
+        let progress = self.told.as_ref().and_then(|told| told.progress.as_ref());
+        let Some(progress) = progress else { return };
         progress.done.store(done, Ordering::Release);
         if progress.under_way.swap(true, Ordering::AcqRel) {
             return;
@@ -222,31 +253,34 @@ pub(super) struct Work {
     pub(super) job: Arc<Job>,
     pub(super) inputs: Inputs,
     /// The items that are with no worker and not settled, in runs, in input order.
-    pending: VecDeque<Range<u32>>,
+    pending: SmallVec<[Range<u32>; 1]>,
     outcome: Outcome,
     /// How many items that matter are not settled.
     left: usize,
     cut_off: u32,
-    attempts: HashMap<u32, u32>,
+    /// How often items have been tried again. Mostly none have.
+    attempts: Option<Box<HashMap<u32, u32>>>,
     /// The number of the board on which it was posted.
     pub(super) posted: Option<u64>,
 }
 
 impl Work {
     /// `failed` are items that couldn't even be encoded.
-    pub(super) fn new(job: Arc<Job>, inputs: Inputs, failed: Vec<(u32, Error)>) -> Self {
+    pub(super) fn new(job: Arc<Job>, inputs: Inputs, failed: Vec<(u32, Error)>) -> Box<Self> {
         let items = u32::try_from(inputs.len()).expect("checked when the job was submitted");
-        let outcome = Outcome::new(items as usize, job.spec.result_size);
-        let mut work = Self {
+        // A single result is held as it comes.
+        let size = job.spec.result_size.filter(|_| items > 1);
+        let outcome = Outcome::new(items as usize, size);
+        let mut work = Box::new(Self {
             job,
             inputs,
-            pending: VecDeque::new(),
+            pending: SmallVec::new(),
             outcome,
             left: items as usize,
             cut_off: u32::MAX,
-            attempts: HashMap::new(),
+            attempts: None,
             posted: None,
-        };
+        });
         let mut start = 0;
         for (item, _) in &failed {
             work.put_back(start..*item);
@@ -334,9 +368,9 @@ impl Work {
 
     /// Takes at most `count` consecutive items that make at most `bytes` (one item is always taken).
     pub(super) fn take(&mut self, count: usize, bytes: usize) -> Option<Range<u32>> {
-        let run = self.pending.front_mut()?;
+        let run = self.pending.first_mut()?;
         let mut end = run.start + count.clamp(1, run.len()) as u32;
-        let size = |end: u32| self.inputs.span(run.start as usize..end as usize).1.len();
+        let size = |end: u32| self.inputs.length(run.start as usize..end as usize);
         if size(end) > bytes {
             // The span grows with its end, so the longest that fits is found by halving.
             let (mut fits, mut too_long) = (run.start + 1, end);
@@ -349,7 +383,7 @@ impl Work {
         let taken = run.start..end;
         run.start = end;
         if end == run.end {
-            self.pending.pop_front();
+            self.pending.remove(0);
         }
         Some(taken)
     }
@@ -367,14 +401,14 @@ impl Work {
     /// Makes a pending item not pending, to be settled.
     pub(super) fn withdraw(&mut self, item: u32) {
         let Some(at) = self.pending.iter().position(|run| run.contains(&item)) else { return };
-        let run = self.pending.remove(at).expect("it was just found");
+        let run = self.pending.remove(at);
         self.put_back(run.start..item);
         self.put_back(item + 1..run.end);
     }
 
     /// Whether an item whose worker was lost may run once more; counts the attempt.
     pub(super) fn may_retry(&mut self, item: u32) -> bool {
-        let attempts = self.attempts.entry(item).or_default();
+        let attempts = self.attempts.get_or_insert_default().entry(item).or_default();
         *attempts += 1;
         *attempts <= self.job.spec.retries
     }
@@ -425,7 +459,7 @@ impl Work {
     }
 
     fn report(&self) {
-        if self.job.progress.is_some() {
+        if self.job.told.is_some() {
             self.job.report(self.outcome.items() - self.left, self.outcome.items());
         }
     }
@@ -435,16 +469,16 @@ impl Work {
         for run in &mut self.pending {
             run.end = run.end.min(item);
         }
-        self.pending.retain(|run| !run.is_empty());
+        self.pending.retain(|run| run.start < run.end);
         self.left = (0..item).filter(|item| !self.outcome.is_answered(*item)).count();
     }
 
-    /// Ends the job; items without an answer get `rest`. Returns who is to be woken, and the inputs, to
-    /// be dropped where no lock is held: that takes its time, and other locks.
-    pub(super) fn finish(self, rest: Option<Error>) -> (Vec<Waker>, Inputs) {
+    /// Ends the job; items without an answer get `rest`. Returns who is to be woken, and the job and its
+    /// inputs, to be dropped where no lock is held: that takes its time, and other locks.
+    pub(super) fn finish(self, rest: Option<Error>) -> (Vec<Waker>, Arc<Job>, Inputs) {
         let Self { job, inputs, mut outcome, cut_off, .. } = self;
         outcome.end(rest, cut_off);
-        (job.finish(outcome), inputs)
+        (job.finish(outcome), job, inputs)
     }
 }
 
@@ -453,7 +487,7 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
-    fn work(items: usize, first_error_counts: bool) -> Work {
+    fn work(items: usize, first_error_counts: bool) -> Box<Work> {
         let mut inputs = Inputs::default();
         for item in 0..items {
             inputs

@@ -7,9 +7,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::error::{Error, Kind};
 use crate::shm::heap::{Object, parcel};
 use crate::transport::frame::Small;
+
+/// So many bytes of results need no memory of their own: a tiny one.
+const FEW: usize = 24;
 
 /// What became of the items.
 pub(crate) struct Outcome {
@@ -20,7 +25,7 @@ pub(crate) struct Outcome {
 }
 
 enum Results {
-    Any { slots: Vec<Slot>, packed: Vec<u8> },
+    Any { slots: SmallVec<[Slot; 1]>, packed: SmallVec<[u8; FEW]> },
     Dense(Dense),
 }
 
@@ -62,7 +67,7 @@ impl Outcome {
         let results = match size {
             None => {
                 let slots = std::iter::repeat_with(|| Slot::Open).take(items).collect();
-                Results::Any { slots, packed: Vec::new() }
+                Results::Any { slots, packed: SmallVec::new() }
             }
             Some(size) => Results::Dense(Dense {
                 size,

@@ -6,7 +6,7 @@ use crate::os::clock;
 use crate::shm::hand::Running;
 use crate::transport::board::Join;
 use crate::transport::codec;
-use crate::transport::frame::{Header, Kind};
+use crate::transport::frame::Kind;
 
 /// A worker's part in the work of a board.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +28,7 @@ impl Worker {
         let mut body = Vec::new();
         let join = Join { budget: budget as u64, ..join.clone() };
         codec::encode(&join, &mut body).expect("numbers can be encoded");
-        self.end.queue(&Header::new(Kind::Join, 0, body.len()).to_bytes());
-        self.end.queue(&body);
+        self.queue(Kind::Join, &body);
         if budget != usize::MAX {
             self.allowance = 0;
         }

@@ -7,8 +7,9 @@ use super::job::Work;
 /// Names an open job; the name of one that is done is never given again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct JobKey {
-    slot: usize,
-    serial: u64,
+    pub(super) slot: usize,
+    /// Never 0.
+    pub(super) serial: u64,
 }
 
 impl JobKey {
@@ -26,39 +27,45 @@ impl JobKey {
 /// All open jobs.
 #[derive(Default)]
 pub(super) struct Jobs {
-    slots: Vec<Option<(u64, Work)>>,
+    slots: Vec<Option<(u64, Box<Work>)>>,
     free: Vec<usize>,
     open: usize,
-    next_serial: u64,
+    last_serial: u64,
     /// Keys by priority, first come first served; may name jobs that are done or have nothing pending.
     ready: BTreeMap<i32, VecDeque<JobKey>>,
 }
 
 impl Jobs {
-    pub(super) fn insert(&mut self, work: Work) -> JobKey {
-        let serial = self.next_serial;
-        self.next_serial += 1;
+    /// Takes a job on, to be served in its turn once it is [waiting](Self::wait).
+    pub(super) fn insert(&mut self, work: Box<Work>) -> JobKey {
+        self.last_serial += 1;
+        let serial = self.last_serial;
         self.open += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
         let key = JobKey { slot, serial };
-        if work.has_pending() {
-            self.ready.entry(work.job.spec.priority).or_default().push_back(key);
-        }
+        work.job.set_key(key);
         self.slots[slot] = Some((serial, work));
         key
+    }
+
+    /// Puts a job behind its equals, if something of it is pending.
+    pub(super) fn wait(&mut self, key: JobKey) {
+        let Some(work) = self.get(key).filter(|work| work.has_pending()) else { return };
+        let priority = work.job.spec.priority;
+        self.ready.entry(priority).or_default().push_back(key);
     }
 
     pub(super) fn get(&mut self, key: JobKey) -> Option<&mut Work> {
         self.slots[key.slot]
             .as_mut()
             .filter(|(serial, _)| *serial == key.serial)
-            .map(|(_, work)| work)
+            .map(|(_, work)| &mut **work)
     }
 
-    pub(super) fn remove(&mut self, key: JobKey) -> Option<Work> {
+    pub(super) fn remove(&mut self, key: JobKey) -> Option<Box<Work>> {
         self.get(key)?;
         self.open -= 1;
         self.free.push(key.slot);

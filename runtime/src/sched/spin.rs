@@ -42,12 +42,12 @@ impl Drop for Permit {
 }
 
 /// What can be looked at of a pool's workers without its lock.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Watches {
-    all: Arc<[(u64, Arc<Watch>)]>,
+    all: Vec<(u64, Arc<Watch>)>,
     /// Whether every worker can be looked at.
     are_all: bool,
-    spinner: Arc<Spinner>,
+    spinner: Spinner,
 }
 
 impl FromIterator<(u64, Option<Arc<Watch>>)> for Watches {
@@ -58,7 +58,7 @@ impl FromIterator<(u64, Option<Arc<Watch>>)> for Watches {
             Some((id, watch?))
         };
         let all = watches.into_iter().filter_map(watch).collect();
-        Self { all, are_all, spinner: Arc::default() }
+        Self { all, are_all, spinner: Spinner::default() }
     }
 }
 
@@ -91,14 +91,15 @@ impl Watches {
 
     /// Spins until there are news, the bell of the pool's descriptors rings, or the time has passed: at
     /// most as long as it pays, and not at all where it doesn't. `at_work` workers have something to do.
-    pub(super) fn spin(&self, at_work: usize, until: Option<u64>, epoll: &Epoll) {
+    /// True: there are news.
+    pub(super) fn spin(&self, at_work: usize, until: Option<u64>, epoll: &Epoll) -> bool {
         if at_work == 0 || self.all.is_empty() {
-            return;
+            return self.have_news();
         }
-        let Some(_leading) = Leading::begin(at_work) else { return };
+        let Some(_leading) = Leading::begin(at_work) else { return self.have_news() };
         let most = spin::limit();
         let limit = until.map_or(most, |until| until.saturating_sub(clock::nanos()).min(most));
-        self.spinner.spin(limit, || self.have_news() || epoll.is_rung());
+        self.spinner.spin(limit, || self.have_news() || epoll.is_rung()) && self.have_news()
     }
 }
 

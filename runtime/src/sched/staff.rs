@@ -35,7 +35,7 @@ use crate::shm::page::Page;
 use crate::transport::ParentEnd;
 use crate::transport::frame::{Header, Kind};
 use crate::transport::hello::Role;
-use crate::transport::message::{CalleeBytes, Inputs, TaskHead};
+use crate::transport::message::{CalleeBytes, Inputs, Span, TaskHead};
 
 /// What is settled when a pool or a process is made.
 pub(crate) struct Plan {
@@ -108,12 +108,24 @@ pub(super) struct Worker {
     pub(super) lost_its_thread: bool,
     /// When it is killed because its stream has ended, which it should not survive.
     pub(super) gone_by: Option<u64>,
-    /// How many items are in its queue since the last flush.
+    /// Calls of one callable that follow each other and leave as one frame: with the next flush.
+    staged: Staged,
+    /// How many items are staged or in its queue since the last flush.
     unsent: usize,
     /// Whether its stream can still bring something.
     pub(super) open: bool,
     bound: HashSet<u64>,
 }
+
+/// Tiny arguments of single calls, put together. Their number is 0 when there are none.
+struct Staged {
+    head: TaskHead,
+    first: u32,
+    bytes: Vec<u8>,
+}
+
+/// So many bytes are staged at most.
+const STAGED: usize = 4 * 1024;
 
 /// The first look into a silent worker's outbox, and the longest pause between two: a result is never
 /// late by more than that, whatever slow item follows it in its chunk.
@@ -157,6 +169,7 @@ impl Worker {
             was_dismissed: false,
             lost_its_thread: false,
             gone_by: None,
+            staged: Staged { head: head(&[0; 17], None), first: 0, bytes: Vec::new() },
             unsent: 0,
             open: true,
             bound: HashSet::new(),
@@ -179,14 +192,7 @@ impl Worker {
     }
 
     /// Puts items of a job into its queue; they leave with the next flush.
-    pub(super) fn give(
-        &mut self,
-        key: JobKey,
-        work: &Work,
-        items: Range<u32>,
-        pace: Pace,
-        now: u64,
-    ) {
+    pub(super) fn give(&mut self, key: JobKey, work: &Work, items: Range<u32>, pace: Pace) {
         let spec: &Spec = &work.job.spec;
         self.queue_bound(spec.bound.as_deref(), &spec.callee);
         let at = self.ledger.next_position();
@@ -197,12 +203,55 @@ impl Worker {
             ..head(&spec.callee, spec.bound.as_deref())
         };
         let range = items.start as usize..items.end as usize;
-        queue_items(&mut *self.end, Kind::Tasks, at.number, head, &work.inputs, range);
+        if let Span::Few(bytes) = work.inputs.span(range.clone()) {
+            self.stage(at.number, head, bytes);
+        } else {
+            self.unstage();
+            queue_items(&mut *self.end, Kind::Tasks, at.number, head, &work.inputs, range);
+        }
         self.allowance -= items.len();
         self.unsent += items.len();
         let limit = spec.time_limit.map(clock::nanos_of);
         self.ledger.sent(Run { job: key, items }, Terms { cost: pace.cost(1), limit });
-        self.look_from(now);
+        if self.peek_at.is_none() && self.has_hidden_results() {
+            self.look_from(clock::nanos());
+        }
+    }
+
+    /// Adds an item to those that leave together.
+    fn stage(&mut self, number: u32, head: TaskHead, item: &[u8]) {
+        let staged = &self.staged;
+        let count = staged.head.count;
+        let follows = staged.first.checked_add(count) == Some(number)
+            && staged.head == TaskHead { count, ..head }
+            && staged.bytes.len() < STAGED;
+        if count == 0 || !follows {
+            self.unstage();
+            self.staged.first = number;
+            self.staged.head = head;
+        }
+        self.staged.head.count += 1;
+        self.staged.bytes.extend_from_slice(item);
+    }
+
+    /// Puts what is staged into the queue, before anything else is.
+    fn unstage(&mut self) {
+        let Staged { head, first, bytes } = &mut self.staged;
+        if head.count > 0 {
+            let length = TaskHead::SIZE + bytes.len();
+            self.end.queue(&Header::new(Kind::Tasks, *first, length).to_bytes());
+            self.end.queue(&head.to_bytes());
+            self.end.queue(bytes);
+            head.count = 0;
+            bytes.clear();
+        }
+    }
+
+    /// Puts a frame into its queue.
+    pub(super) fn queue(&mut self, kind: Kind, body: &[u8]) {
+        self.unstage();
+        self.end.queue(&Header::new(kind, 0, body.len()).to_bytes());
+        self.end.queue(body);
     }
 
     /// Looks for results that it doesn't tell of, from now on.
@@ -227,6 +276,7 @@ impl Worker {
             return false;
         }
         self.unsent = 0;
+        self.unstage();
         if self.shrink_at.is_none() && self.end.is_grown() {
             self.shrink_at = Some(clock::nanos().saturating_add(IDLE));
         }
@@ -288,14 +338,13 @@ impl Worker {
     }
 
     pub(super) fn queue_exit(&mut self) {
-        self.end.queue(&Header::new(Kind::Exit, 0, 0).to_bytes());
+        self.queue(Kind::Exit, &[]);
     }
 
     /// Has it forget the bound arguments of a job that is done.
     pub(super) fn forget(&mut self, number: u64) {
         if self.bound.remove(&number) {
-            self.end.queue(&Header::new(Kind::Forget, 0, 8).to_bytes());
-            self.end.queue(&number.to_le_bytes());
+            self.queue(Kind::Forget, &number.to_le_bytes());
         }
     }
 
@@ -308,6 +357,7 @@ impl Worker {
 
     pub(super) fn queue_bound(&mut self, bound: Option<&Bound>, callee: &CalleeBytes) {
         if let Some(bound) = bound.filter(|bound| self.bound.insert(bound.number)) {
+            self.unstage();
             queue_bound(&mut *self.end, bound, callee);
         }
     }
@@ -340,10 +390,13 @@ fn queue_items(
     items: Range<usize>,
 ) {
     let head = TaskHead { count: items.len() as u32, ..head };
-    let (bytes, span) = inputs.span(items);
-    end.queue(&Header::new(kind, number, TaskHead::SIZE + span.len()).to_bytes());
+    let length = TaskHead::SIZE + inputs.length(items.clone());
+    end.queue(&Header::new(kind, number, length).to_bytes());
     end.queue(&head.to_bytes());
-    end.queue_shared(bytes, span);
+    match inputs.span(items) {
+        Span::Shared(bytes, range) => end.queue_shared(bytes, range),
+        Span::Few(bytes) => end.queue(bytes),
+    }
 }
 
 fn head(callee: &CalleeBytes, bound: Option<&Bound>) -> TaskHead {

@@ -127,7 +127,8 @@ impl Core {
     /// The staff has changed.
     pub(super) fn watch_anew(&mut self) {
         let open = self.workers.iter().filter(|(_, worker)| worker.open);
-        self.watches = open.map(|(id, worker)| (*id, worker.end.watch())).collect();
+        self.watches = Arc::new(open.map(|(id, worker)| (*id, worker.end.watch())).collect());
+        self.is_calm = false;
     }
 
     /// A worker has ended, and is reaped: its last results are taken in, the item that it ran is lost, the

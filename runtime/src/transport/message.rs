@@ -11,8 +11,10 @@
 
 use std::ops::Range;
 
-use super::SharedBytes;
+use smallvec::SmallVec;
+
 use super::codec::passing;
+use super::{SharedBytes, scratch};
 use crate::shm::heap::Object;
 
 /// A callable's identity, as [`Callee`](crate::worker::dispatch::Callee) writes it.
@@ -65,9 +67,22 @@ impl TaskHead {
 /// At most so many bytes are reserved on the word of an iterator.
 const MOST_EXPECTED: usize = 16 << 20;
 
-/// The encoded arguments of many items, in the form in which they travel.
+/// So many bytes of a single item need no memory of their own.
+const FEW: usize = 48;
+
+/// The encoded arguments of some items, in the form in which they travel.
+#[derive(Debug)]
+pub(crate) enum Inputs {
+    /// A single item that is short, without handles. `is_fixed`: all of its kind are as long.
+    One {
+        bytes: SmallVec<[u8; FEW]>,
+        is_fixed: bool,
+    },
+    Many(Box<Many>),
+}
+
 #[derive(Default, Debug)]
-pub(crate) struct Inputs {
+pub(crate) struct Many {
     bytes: SharedBytes,
     /// Where each item begins; the end is the next one's beginning. Empty if all are of one size.
     starts: Vec<usize>,
@@ -77,13 +92,97 @@ pub(crate) struct Inputs {
     handles: Vec<Object>,
 }
 
+impl Many {
+    /// The memory to which items are added.
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        SharedBytes::get_mut(&mut self.bytes).expect("inputs are shared once complete")
+    }
+
+    fn start(&self, item: usize) -> usize {
+        match self.fixed {
+            Some((size, _)) => item * size,
+            None => self.starts.get(item).copied().unwrap_or(self.bytes.len()),
+        }
+    }
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self::of_size(None)
+    }
+}
+
+/// The bytes of some items.
+pub(crate) enum Span<'a> {
+    Shared(&'a SharedBytes, Range<usize>),
+    Few(&'a [u8]),
+}
+
+impl Span<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes, range) => &bytes[range.clone()],
+            Self::Few(bytes) => bytes,
+        }
+    }
+}
+
 impl Inputs {
+    /// None yet; if a size is given, it is that of each.
+    pub(crate) fn of_size(size: Option<usize>) -> Self {
+        Self::Many(Box::new(Many { fixed: size.map(|size| (size, 0)), ..Many::default() }))
+    }
+
+    /// A single item that `encode` writes. `size` is that of all items of its kind, if there is one.
+    #[inline]
+    pub(crate) fn one<E>(
+        size: Option<usize>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        scratch::with(|bytes| {
+            if size.is_none() {
+                bytes.extend_from_slice(&[0; 8]);
+            }
+            let start = bytes.len();
+            let (encoded, handles) = match size {
+                Some(_) => (encode(bytes), Vec::new()),
+                None => passing::collecting(|| encode(bytes)),
+            };
+            encoded?;
+            if size.is_none() {
+                let length = (bytes.len() - start) as u64;
+                bytes[..start].copy_from_slice(&length.to_le_bytes());
+            }
+            if bytes.len() <= FEW && handles.is_empty() {
+                let bytes = SmallVec::from_slice(bytes);
+                return Ok(Self::One { bytes, is_fixed: size.is_some() });
+            }
+            let bytes = SharedBytes::new(std::mem::take(bytes));
+            let starts = if size.is_none() { vec![0] } else { Vec::new() };
+            let fixed = size.map(|size| (size, 1));
+            Ok(Self::Many(Box::new(Many { bytes, starts, fixed, handles })))
+        })
+    }
+
+    /// Whether dropping them takes no more time than dropping a few bytes.
+    pub(crate) fn is_trivial(&self) -> bool {
+        matches!(self, Self::One { .. })
+    }
+
+    fn many(&mut self) -> &mut Many {
+        match self {
+            Self::Many(many) => many,
+            Self::One { .. } => unreachable!("nothing is added to a single item"),
+        }
+    }
+
     /// Appends an item that `encode` writes; an error leaves everything as it was.
     pub(crate) fn push<E>(
         &mut self,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let bytes = SharedBytes::get_mut(&mut self.bytes).expect("inputs are shared once complete");
+        let many = self.many();
+        let bytes = many.bytes();
         let start = bytes.len();
         bytes.extend_from_slice(&[0; 8]);
         if let Err(error) = encode(bytes) {
@@ -92,13 +191,8 @@ impl Inputs {
         }
         let length = (bytes.len() - start - 8) as u64;
         bytes[start..start + 8].copy_from_slice(&length.to_le_bytes());
-        self.starts.push(start);
+        many.starts.push(start);
         Ok(())
-    }
-
-    /// None yet; if a size is given, it is that of each.
-    pub(crate) fn of_size(size: Option<usize>) -> Self {
-        Self { fixed: size.map(|size| (size, 0)), ..Self::default() }
     }
 
     /// Appends at most so many items of a fixed size, as `write` does with each.
@@ -109,37 +203,43 @@ impl Inputs {
         most: usize,
         write: impl Fn(&T, &mut Vec<u8>),
     ) {
-        let bytes = SharedBytes::get_mut(&mut self.bytes).expect("inputs are shared once complete");
-        let (size, count) = self.fixed.as_mut().expect("the items are of a fixed size");
+        let many = self.many();
+        let (size, mut count) = many.fixed.expect("the items are of a fixed size");
+        let bytes = many.bytes();
         bytes.reserve(size.saturating_mul(items.size_hint().0).min(MOST_EXPECTED));
-        for item in items.take(most.saturating_sub(*count)) {
+        for item in items.take(most.saturating_sub(count)) {
             write(&item, bytes);
-            *count += 1;
+            count += 1;
         }
-        debug_assert_eq!(bytes.len(), *size * *count, "each item has the size that was said");
+        debug_assert_eq!(bytes.len(), size * count, "each item has the size that was said");
+        many.fixed = Some((size, count));
     }
 
     /// The size of every item, if they are of one.
     pub(crate) fn fixed_size(&self) -> Option<usize> {
-        self.fixed.map(|(size, _)| size)
+        match self {
+            Self::One { bytes, is_fixed } => is_fixed.then_some(bytes.len()),
+            Self::Many(many) => many.fixed.map(|(size, _)| size),
+        }
     }
 
     /// Where each item begins, and the end, if they are of different sizes.
     pub(crate) fn starts(&self) -> impl ExactSizeIterator<Item = usize> {
-        (0..self.starts.len() + 1).map(|item| self.start(item))
+        (0..self.len() + 1).map(|item| self.start(item))
     }
 
     fn start(&self, item: usize) -> usize {
-        match self.fixed {
-            Some((size, _)) => item * size,
-            None => self.starts.get(item).copied().unwrap_or(self.bytes.len()),
+        match self {
+            Self::One { .. } if item == 0 => 0,
+            Self::One { bytes, .. } => bytes.len(),
+            Self::Many(many) => many.start(item),
         }
     }
 
     /// Runs `encode`, which pushes items, and holds the handles in these.
     pub(crate) fn collect<R>(&mut self, encode: impl FnOnce(&mut Self) -> R) -> R {
         let (result, mut handles) = passing::collecting(|| encode(self));
-        self.handles.append(&mut handles);
+        self.many().handles.append(&mut handles);
         result
     }
 
@@ -150,24 +250,39 @@ impl Inputs {
 
     /// Makes room for so many items, if they are like those that are there.
     pub(crate) fn expect(&mut self, items: usize) {
-        let bytes = SharedBytes::get_mut(&mut self.bytes).expect("inputs are shared once complete");
-        let each = bytes.len() / self.starts.len().max(1);
-        bytes.reserve(each.saturating_mul(items).min(MOST_EXPECTED));
-        self.starts.reserve(items.min(MOST_EXPECTED / 8));
+        let many = self.many();
+        let each = many.bytes.len() / many.starts.len().max(1);
+        many.bytes().reserve(each.saturating_mul(items).min(MOST_EXPECTED));
+        many.starts.reserve(items.min(MOST_EXPECTED / 8));
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.fixed.map_or(self.starts.len(), |(_, count)| count)
+        match self {
+            Self::One { .. } => 1,
+            Self::Many(many) => many.fixed.map_or(many.starts.len(), |(_, count)| count),
+        }
     }
 
     /// How many bytes they take.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
+        match self {
+            Self::One { bytes, .. } => bytes.len(),
+            Self::Many(many) => many.bytes.len(),
+        }
     }
 
     /// The bytes that hold the items of a range.
-    pub(crate) fn span(&self, items: Range<usize>) -> (&SharedBytes, Range<usize>) {
-        (&self.bytes, self.start(items.start)..self.start(items.end))
+    pub(crate) fn span(&self, items: Range<usize>) -> Span<'_> {
+        let range = self.start(items.start)..self.start(items.end);
+        match self {
+            Self::One { bytes, .. } => Span::Few(&bytes[range]),
+            Self::Many(many) => Span::Shared(&many.bytes, range),
+        }
+    }
+
+    /// How many bytes these are.
+    pub(crate) fn length(&self, items: Range<usize>) -> usize {
+        self.start(items.end) - self.start(items.start)
     }
 }
 
@@ -236,11 +351,31 @@ mod tests {
             );
         }
         assert_eq!(inputs.len(), 3);
-        let (bytes, range) = inputs.span(1..3);
-        let mut items = Items::new(&bytes[range], None);
+        let span = inputs.span(1..3);
+        let mut items = Items::new(span.bytes(), None);
         assert_eq!(items.next(), Some(&b""[..]));
         assert_eq!(items.next(), Some(&b"three"[..]));
         assert_eq!(items.next(), None);
+    }
+
+    #[test]
+    fn a_single_item_is_as_one_of_many() {
+        for length in [0, 1, FEW - 8, FEW - 7, FEW, FEW + 1, 1000] {
+            let item = vec![7; length];
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(&item);
+                Ok::<(), ()>(())
+            };
+            let mut many = Inputs::default();
+            many.push(write).unwrap();
+            let one = Inputs::one(None, write).unwrap();
+            assert_eq!((one.len(), one.bytes()), (1, many.bytes()));
+            assert_eq!(one.span(0..1).bytes(), many.span(0..1).bytes());
+            assert_eq!(one.length(0..1), one.bytes());
+            let fixed = Inputs::one(Some(length), write).unwrap();
+            assert_eq!((fixed.len(), fixed.span(0..1).bytes()), (1, &item[..]));
+        }
+        assert_eq!(Inputs::one(None, |_| Err(3)).unwrap_err(), 3);
     }
 
     #[test]
