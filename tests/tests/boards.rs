@@ -61,6 +61,81 @@ fn many_threads_map_at_once() {
     });
 }
 
+/// An iterator that says that it has so many items, whatever it has.
+struct Claiming<I>(I, usize);
+
+impl<I: Iterator> Iterator for Claiming<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.1, Some(self.1))
+    }
+}
+
+#[test]
+fn what_an_iterator_says_of_its_length_need_not_be_true() {
+    alone(|| {
+        let pool = pool(2);
+        for count in [0, 1, 2, 1000, 5000] {
+            for said in [0, 1, 2, 999, 1001, 100_000, usize::MAX / 2] {
+                let items = Claiming(0..count, said);
+                assert!(pool.map(mix, items).unwrap() == mixed(count), "{count} as {said}");
+            }
+        }
+    });
+}
+
+/// The memory of inputs that are being made isn't that of another map.
+#[test]
+fn a_map_within_the_inputs_of_a_map() {
+    alone(|| {
+        let pool = pool(2);
+        let inner = || pool.map(mix, 0..300).unwrap()[299];
+        let items = Claiming((0..300).map(|x| x + inner() - mix(299)), 300);
+        assert!(pool.map(mix, items).unwrap() == mixed(300));
+    });
+}
+
+#[task]
+fn answer(x: u32) -> (bool, char) {
+    (x.is_multiple_of(3), char::from_u32(x).unwrap_or('-'))
+}
+
+#[task]
+fn is_third(x: u32) -> bool {
+    x.is_multiple_of(3)
+}
+
+#[task]
+fn half(x: f64) -> f32 {
+    (x / 2.0) as f32
+}
+
+/// Numbers come as the vector into which they were copied, all else is decoded.
+#[test]
+fn results_of_all_kinds_of_sizes() {
+    alone(|| {
+        let pool = pool(2);
+        let thirds = pool.map(is_third, 0..2000).unwrap();
+        assert!(thirds.iter().zip(0_u32..).all(|(third, x)| *third == x.is_multiple_of(3)));
+        let answers = pool.map(answer, 0..2000).unwrap();
+        assert!(answers.iter().zip(0..).all(|(found, x)| *found == answer(x)));
+        let halves = pool.map(half, (0..2000).map(f64::from)).unwrap();
+        assert!(halves.iter().zip(0_u16..).all(|(half, x)| *half == f32::from(x) / 2.0));
+        // Asked for twice, they are still there.
+        let result = pool.map_async(half, (0..2000).map(f64::from));
+        assert!(result.get().unwrap() == halves && result.get().unwrap() == halves);
+        let (told, heard) = channel();
+        let call = pool.call(half).on_success(move |all: Vec<f32>| told.send(all).unwrap());
+        assert!(call.map((0..2000).map(f64::from)).unwrap() == halves);
+        assert!(heard.recv().unwrap() == halves);
+    });
+}
+
 #[task]
 fn hold(item: (u64, String, String)) -> u64 {
     let (item, gate, log) = item;

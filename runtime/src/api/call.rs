@@ -18,6 +18,8 @@ use crate::sched::{Crew, Inputs, Job, Outcome, Progress, Spec};
 /// The largest chunk: positions are counted in 32 bits.
 const MOST_ITEMS: usize = 1 << 30;
 
+const OUTCOME: &str = "`run` returns when there is an outcome";
+
 type ProgressCallback = Box<dyn FnMut(Progress) + Send>;
 
 /// A call that is being put together: made by [`Pool::call`](crate::Pool::call), ended by a verb.
@@ -194,7 +196,7 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         E: Callback<Error>,
     {
         const { F::CHECK };
-        self.many(inputs.into_iter().map(|input| (input,)), true).run(all_results)
+        self.many(inputs.into_iter().map(|input| (input,)), true).run_all()
     }
 
     /// As [`map`](Self::map), without waiting.
@@ -222,7 +224,7 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         E: Callback<Error>,
     {
         const { F::CHECK };
-        self.many(inputs, true).run(all_results)
+        self.many(inputs, true).run_all()
     }
 
     /// As [`starmap`](Self::starmap), without waiting.
@@ -259,8 +261,9 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
     where
         F: TaskFn<M>,
     {
+        let crew = self.crew;
         let spec = self.options.spec(&self.f, Items::Many { first_error_counts });
-        self.ready(spec, Some(0), |spec| target::encode_all(spec, inputs))
+        self.ready(spec, Some(0), |spec| target::encode_all(crew, spec, inputs))
     }
 
     fn ready(
@@ -428,8 +431,25 @@ impl<S, E> Ready<'_, S, E> {
         let crew = self.crew;
         let (job, inputs, failed) = self.into_job(decode);
         crew.run(&job, inputs, failed);
-        let outcome = job.outcome().expect("`run` returns when there is an outcome");
+        let outcome = job.outcome().expect(OUTCOME);
         decode(&job.spec, outcome)
+    }
+
+    /// As [`run`](Self::run), for all results of many items.
+    fn run_all<R: DeserializeOwned + 'static>(self) -> Result<Vec<R>, Error>
+    where
+        S: Callback<Vec<R>>,
+        E: Callback<Error>,
+    {
+        let crew = self.crew;
+        let (job, inputs, failed) = self.into_job(all_results);
+        crew.run(&job, inputs, failed);
+        let spec = Arc::clone(&job.spec);
+        // A callback may have to see the outcome, too.
+        match Arc::try_unwrap(job).map(Job::into_outcome) {
+            Ok(outcome) => target::into_all(&spec, outcome.expect(OUTCOME)),
+            Err(job) => all_results(&spec, job.outcome().expect(OUTCOME)),
+        }
     }
 
     fn start<R: 'static>(self, decode: Decode<R>) -> AsyncResult<R>

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,7 +11,10 @@ use crate::callable::arguments::Arguments;
 use crate::callable::identity::callee_of;
 use crate::callable::task_fn::TaskFn;
 use crate::error::{Error, Kind};
-use crate::sched::{Bound, Inputs, Outcome, Spec, Task};
+use crate::os::memory::copy_in;
+use crate::sched::{Bound, Crew, Inputs, Outcome, Spec, Task};
+use crate::transport::board::INPUTS;
+use crate::transport::codec::cells::{self, Shape};
 use crate::transport::codec::{self, passing, typed};
 use crate::transport::message::CalleeBytes;
 use crate::worker::dispatch::{Callee, PROCESSION_0_1_TASKS};
@@ -62,14 +66,14 @@ impl Target {
             bound_once: true,
             first_error_counts: false,
             typed: false,
-            result_size: None,
+            results: None,
             shared: false,
         }
     }
 
     /// A call of a callable whose types are known here.
     pub(super) fn typed<R: 'static>(self) -> Spec {
-        Spec { typed: true, result_size: typed::fixed_size::<R>(), ..self.plain() }
+        Spec { typed: true, results: Shape::of::<R>(), ..self.plain() }
     }
 }
 
@@ -117,18 +121,63 @@ pub(super) fn inputs_for<A: Arguments>() -> Inputs {
 
 /// Encodes all items. One that can't be encoded leaves a gap, and its error beside it.
 pub(super) fn encode_all<A: Arguments>(
+    crew: &Crew,
     spec: &Spec,
     items: impl IntoIterator<Item = A>,
 ) -> Result<(Inputs, Vec<(u32, Error)>), Error> {
-    let mut inputs = inputs_for::<A>();
-    if A::fixed_size().is_some() {
-        let mut items = items.into_iter();
-        let write = |item: &A, to: &mut Vec<u8>| item.write(|bytes| to.extend_from_slice(bytes));
-        inputs.extend_fixed(&mut items, MOST_ITEMS, write);
-        return if items.next().is_none() { Ok((inputs, Vec::new())) } else { Err(too_many()) };
+    if let Some(size) = A::fixed_size() {
+        return Ok((encode_fixed(crew, size, items.into_iter())?, Vec::new()));
     }
+    let mut inputs = inputs_for::<A>();
     let failed = inputs.collect(|inputs| push_all(inputs, spec, items.into_iter()))?;
     Ok((inputs, failed))
+}
+
+/// Encodes items of this size: where the workers will find them, if it is known how many there are.
+fn encode_fixed<A: Arguments>(
+    crew: &Crew,
+    size: usize,
+    mut items: impl Iterator<Item = A>,
+) -> Result<Inputs, Error> {
+    let mut inputs = inputs_for::<A>();
+    let expected = items.size_hint();
+    let count = if expected.1 == Some(expected.0) { expected.0 } else { 0 };
+    if size > 0
+        && let Some(memory) = crew.memory_for(count, size)
+        && let Ok(room) = memory.atomics(INPUTS..INPUTS + count * size)
+    {
+        let written = write_all(room, size, &mut items);
+        inputs = Inputs::lying_in(memory, INPUTS, size, written);
+        let Some(unexpected) = items.next() else { return Ok(inputs) };
+        inputs.fetch();
+        extend(&mut inputs, &mut std::iter::once(unexpected));
+    }
+    extend(&mut inputs, &mut items);
+    if items.next().is_none() { Ok(inputs) } else { Err(too_many()) }
+}
+
+/// Writes items of this size behind each other, as many as there is room for. Says how many.
+fn write_all<A: Arguments>(
+    room: &[AtomicU8],
+    size: usize,
+    items: &mut impl Iterator<Item = A>,
+) -> usize {
+    let mut written = 0;
+    for mut place in room.chunks_exact(size) {
+        let Some(item) = items.next() else { break };
+        item.write(|part| {
+            let (here, rest) = place.split_at(part.len());
+            copy_in(here, part);
+            place = rest;
+        });
+        written += 1;
+    }
+    written
+}
+
+fn extend<A: Arguments>(inputs: &mut Inputs, items: &mut impl Iterator<Item = A>) {
+    let write = |item: &A, to: &mut Vec<u8>| item.write(|bytes| to.extend_from_slice(bytes));
+    inputs.extend_fixed(items, MOST_ITEMS, write);
 }
 
 fn push_all<A: Arguments>(
@@ -172,16 +221,32 @@ fn cant_be_decoded(spec: &Spec, error: &codec::Error, index: Option<usize>) -> E
     Error::new(Kind::Data(text)).of_task(&spec.task).at_index(index)
 }
 
+/// As [`decode_all`], by whoever doesn't need the outcome any more.
+pub(super) fn into_all<R: DeserializeOwned + 'static>(
+    spec: &Spec,
+    outcome: Outcome,
+) -> Result<Vec<R>, Error> {
+    if typed::is_number::<R>() {
+        return match outcome.into_cells() {
+            Ok(all) => Ok(cells::vector(all).expect("the cells are of the type of the results")),
+            Err(outcome) => decode_all(spec, &outcome),
+        };
+    }
+    decode_all(spec, &outcome)
+}
+
 /// All decoded results, or the error of the first item that has one.
 pub(super) fn decode_all<R: DeserializeOwned + 'static>(
     spec: &Spec,
     outcome: &Outcome,
 ) -> Result<Vec<R>, Error> {
+    let dense = outcome.all().filter(|(_, size)| *size > 0);
+    if let Some(numbers) = dense.and_then(|(bytes, _)| typed::numbers(bytes)) {
+        return Ok(numbers);
+    }
     // Collecting into a `Result` would not know the length.
     let mut results = Vec::with_capacity(outcome.items());
-    if let (Some((bytes, size)), Some(true)) =
-        (outcome.all(), typed::fixed_size::<R>().map(|size| size > 0))
-    {
+    if let Some((bytes, size)) = dense {
         for (item, bytes) in bytes.chunks_exact(size).enumerate() {
             let decoded = typed::decode(bytes);
             results.push(decoded.map_err(|error| cant_be_decoded(spec, &error, Some(item)))?);

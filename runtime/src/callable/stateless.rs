@@ -91,14 +91,14 @@ fn run_shift<M, F: TaskFn<M>>(callable: &F, shift: &mut Shift<'_>) -> Result<(),
     let (Some(size), Some(slot)) = (sizes.args, sizes.slot()) else {
         unreachable!("a shift is only run where both sizes are fixed");
     };
-    while shift.begin() {
-        let args = F::Args::decode(shift.input(size))?;
+    shift.go_through(size, slot, |input, place| {
+        let args = F::Args::decode(input)?;
         let output = callable.run_here(args);
         match typed::raw(&output) {
-            Some(result) if slot == result.len() => shift.done(result),
+            Some(result) if slot == result.len() => place.put(result),
             // Even a result without bytes is counted.
-            _ => shift.done(&[0]),
+            _ => place.put(&[0]),
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }

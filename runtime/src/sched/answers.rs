@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::boards::take_runs;
 use super::core::Core;
 use super::ledger::Run;
 use super::outcome::Answer;
@@ -21,6 +22,8 @@ use crate::transport::{Received, codec};
 enum Next {
     Nothing,
     Settled(JobKey),
+    /// What came about an item of a board: its number, and where in the buffer the body begins.
+    Apart(u32, Vec<u8>, usize),
     Other(Header, Vec<u8>),
     Breach(String),
 }
@@ -87,8 +90,8 @@ impl Core {
             match self.take_values(id) {
                 Next::Nothing => return,
                 Next::Settled(key) => self.end_job(key, None),
-                Next::Other(header, body) if header.kind == Kind::Values => {
-                    if let Err(what) = self.take_runs(id, &body, None) {
+                Next::Apart(item, buffer, start) => {
+                    if let Err(what) = self.hear_apart(id, item, buffer, start) {
                         return self.distrust(id, what);
                     }
                 }
@@ -105,7 +108,7 @@ impl Core {
     /// Takes in results, the common case, until there is something else to do. This loop runs for every
     /// item: it strikes it off the ledger and copies its bytes, once, from the worker's buffer.
     fn take_values(&mut self, id: u64) -> Next {
-        let Self { workers, jobs, barren_deaths, paces, has_answers, .. } = self;
+        let Self { workers, jobs, boards, barren_deaths, paces, has_answers, .. } = self;
         let Some(worker) = workers.get_mut(&id) else { return Next::Nothing };
         loop {
             if Small::begins(worker.end.bytes()) {
@@ -152,15 +155,32 @@ impl Core {
                 Ok(None) => return Next::Nothing,
                 Err(malformed) => return Next::Breach(malformed.to_string()),
             };
-            if header.kind == Kind::Spent
-                && let Some(callee) = worker.latest
-                && let Some(nanos) = body.bytes().first_chunk()
-            {
-                paces.observe(&callee, header.number, u64::from_le_bytes(*nanos));
-                continue;
-            }
-            if header.kind != Kind::Value {
-                return Next::Other(header, body.bytes().to_vec());
+            match header.kind {
+                Kind::Value => {}
+                Kind::Values => {
+                    let taken = take_runs(&worker.parts, boards, jobs, body.bytes(), None);
+                    worker.has_answered = true;
+                    *barren_deaths = 0;
+                    *has_answers = true;
+                    match taken {
+                        Ok(None) => continue,
+                        Ok(Some(settled)) => return Next::Settled(settled),
+                        Err(what) => return Next::Breach(what),
+                    }
+                }
+                Kind::Spent
+                    if let Some(callee) = worker.latest
+                        && let Some(nanos) = body.bytes().first_chunk() =>
+                {
+                    paces.observe(&callee, header.number, u64::from_le_bytes(*nanos));
+                    continue;
+                }
+                Kind::Apart => {
+                    let (buffer, start) =
+                        body.take_large().unwrap_or_else(|| (body.bytes().to_vec(), 0));
+                    return Next::Apart(header.number, buffer, start);
+                }
+                _ => return Next::Other(header, body.bytes().to_vec()),
             }
             let Some((key, item)) = worker.ledger.answered(header.number) else {
                 return Next::Breach(format!("a result for item {}", header.number));
@@ -234,7 +254,6 @@ impl Core {
             Kind::Spent => return Ok(()),
             Kind::Left => return self.left(id, header.number, body),
             Kind::More => return self.call_more(body),
-            Kind::Apart => return self.hear_apart(id, header.number, body),
             kind => kind,
         };
         let answer = verdict(kind, body)?;

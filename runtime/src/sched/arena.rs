@@ -10,7 +10,7 @@ use crate::os::memory::copy_in;
 use crate::shm::board::{Board, GENERATIONS};
 use crate::shm::heap::{Fill, Kind, Object, Request};
 use crate::shm::system::System;
-use crate::transport::board::INPUTS;
+use crate::transport::board::{INPUTS, LARGEST_KEPT};
 use crate::transport::message::Inputs;
 
 /// Calls with more bytes of arguments go through the workers' own channels.
@@ -19,8 +19,7 @@ const LARGEST: usize = 64 << 20;
 /// So do those whose arguments are longer than this on average: they would be copied once more.
 const LONGEST_ITEM: usize = 32 << 10;
 
-/// Arenas up to this size are kept for the next call, and so many of them.
-const KEPT: usize = 4 << 20;
+/// So many arenas are kept for the next call.
 const KEPT_COUNT: usize = 2;
 
 /// The smallest arena.
@@ -51,7 +50,19 @@ impl Arena {
         self.starts as u64
     }
 
-    /// Copies the inputs in, and opens the board.
+    /// The arena that an object is.
+    fn of(object: Object) -> io::Result<Self> {
+        let generation = object.get::<Board<System>>(0)?.generation();
+        Ok(Self { object, generation, starts: 0 })
+    }
+
+    /// Opens the board; what can be claimed is there.
+    fn open(&mut self) {
+        self.generation = (self.generation + 1) % GENERATIONS;
+        self.board().open(self.generation);
+    }
+
+    /// Copies the inputs in.
     fn fill(&mut self, inputs: &Inputs) -> io::Result<()> {
         let span = inputs.span(0..inputs.len());
         let memory = self.object.atomics(0..self.object.bytes())?;
@@ -63,8 +74,6 @@ impl Arena {
                 inputs.starts().flat_map(|start| (start as u32).to_le_bytes()).collect();
             copy_in(&memory[self.starts..], &starts);
         }
-        self.generation = (self.generation + 1) % GENERATIONS;
-        self.board().open(self.generation);
         Ok(())
     }
 }
@@ -80,26 +89,46 @@ fn needed(inputs: &Inputs) -> usize {
     }
 }
 
+/// Whether so many inputs of so many bytes should lie in an arena.
+fn is_worth_it(count: usize, bytes: usize) -> bool {
+    count > 1 && bytes <= LARGEST && bytes / count <= LONGEST_ITEM
+}
+
 /// A pool's arenas that are not in use.
 #[derive(Default)]
 pub(super) struct Arenas(Mutex<Vec<Arena>>);
 
 impl Arenas {
-    /// An arena with these inputs; none where that isn't worth it, or there is no memory.
-    pub(super) fn fill(&self, inputs: &Inputs) -> Option<Arena> {
-        let is_worth_it = inputs.len() > 1
-            && inputs.bytes() <= LARGEST
-            && inputs.bytes() / inputs.len() <= LONGEST_ITEM;
+    /// An arena with these inputs; none where that isn't worth it, or there is no memory. Then the inputs
+    /// are where they can be sent from.
+    pub(super) fn fill(&self, inputs: &mut Inputs) -> Option<Arena> {
+        let is_worth_it = is_worth_it(inputs.len(), inputs.bytes());
+        if let Some(memory) = inputs.memory().filter(|_| is_worth_it)
+            && let Ok(mut arena) = Arena::of(memory.clone())
+        {
+            arena.open();
+            return Some(arena);
+        }
+        inputs.fetch();
         if !is_worth_it {
             return None;
         }
-        let size = needed(inputs);
-        let mut arena = match self.take(size) {
-            Some(arena) => arena,
-            None => Arena { object: create(size).ok()?, generation: 0, starts: 0 },
-        };
+        let mut arena = self.with(needed(inputs))?;
         arena.fill(inputs).ok()?;
+        arena.open();
         Some(arena)
+    }
+
+    /// Memory for so many inputs of this size, to be written from [`INPUTS`] on; none where that isn't worth
+    /// it, or there is none.
+    pub(super) fn memory_for(&self, count: usize, size: usize) -> Option<Object> {
+        let bytes = count.checked_mul(size).filter(|bytes| is_worth_it(count, *bytes))?;
+        Some(self.with(INPUTS + bytes)?.object)
+    }
+
+    /// An arena of this size.
+    fn with(&self, size: usize) -> Option<Arena> {
+        self.take(size).or_else(|| Arena::of(create(size).ok()?).ok())
     }
 
     /// The smallest that is large enough.
@@ -114,7 +143,7 @@ impl Arenas {
     pub(super) fn give_back(&self, arena: Arena) {
         let mut dropped = None;
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if arena.object.bytes() <= KEPT {
+        if arena.object.bytes() <= LARGEST_KEPT {
             spare.push(arena);
             if spare.len() > KEPT_COUNT {
                 let smallest = (0..spare.len()).min_by_key(|at| spare[*at].object.bytes());

@@ -9,6 +9,7 @@
 //! becomes pending and is sent to somebody. When all have left and an item is still missing, it had been
 //! claimed by a worker in its last instant, and becomes pending then.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Acquire;
 use std::sync::atomic::fence;
@@ -19,12 +20,12 @@ use super::job::Work;
 use super::ledger::Run;
 use super::outcome::Answer;
 use super::parts::Part;
-use super::queue::JobKey;
+use super::queue::{JobKey, Jobs};
 use super::staff::Worker;
 use crate::error::Error;
 use crate::os::clock;
 use crate::shm::hand::{Filled, Last};
-use crate::transport::board::{self, HEAD, Join, Runs, Values};
+use crate::transport::board::{self, APART, HEAD, Join, Runs, Values};
 use crate::transport::frame::{Header, Kind};
 
 /// Work for which it pays to wake one more worker, in nanoseconds.
@@ -365,10 +366,16 @@ impl Core {
         }
     }
 
-    /// Takes in what came about one item of a board, apart from others.
-    pub(super) fn hear_apart(&mut self, id: u64, item: u32, body: &[u8]) -> Result<(), String> {
-        let (number, body) = board::split(body).ok_or("half a result")?;
-        let (kind, body) = body.split_at_checked(8).ok_or("half a result")?;
+    /// Takes in what came about one item of a board, apart from others; it begins there in the buffer.
+    pub(super) fn hear_apart(
+        &mut self,
+        id: u64,
+        item: u32,
+        buffer: Vec<u8>,
+        start: usize,
+    ) -> Result<(), String> {
+        let (number, body) = board::split(&buffer[start..]).ok_or("half a result")?;
+        let (kind, body) = body.split_at_checked(APART - 8).ok_or("half a result")?;
         let kind = Kind::from_byte(kind[0]).ok_or("a result of no kind")?;
         let worker = self.workers.get_mut(&id).expect("the caller has just had it");
         if worker.parts.iter().all(|part| part.board != number) {
@@ -377,7 +384,7 @@ impl Core {
         worker.has_answered = true;
         let pid = worker.pid;
         let answer = match kind {
-            Kind::Value => Ok(Answer::Large(body.to_vec(), 0)),
+            Kind::Value => Ok(Answer::Large(buffer, start + APART)),
             other => super::answers::verdict(other, body)?,
         };
         let Some(posting) = self.boards.get(&number) else { return Ok(()) };
@@ -401,10 +408,7 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&id) else { return lost };
         let written = worker.page.hand.filled(worker.end.received());
         let bytes = worker.end.unpublished(usize::from(written.bytes));
-        // What doesn't look like results isn't: then the items are run once more, or lost.
-        if let Some((body, run)) = open_frame(&bytes, written) {
-            let _ = self.take_runs(id, body, Some(run));
-        }
+        self.take_unpublished(id, &bytes, written);
         let boards: Vec<u64> = match self.workers.get(&id) {
             Some(worker) => worker.parts.iter().map(|part| part.board).collect(),
             None => return lost,
@@ -446,36 +450,47 @@ impl Core {
         if worker.page.hand.filled(position).bytes < written.bytes {
             return;
         }
-        // What makes no sense here comes again in a frame, or in the hand of the dead.
-        if let Some((body, run)) = open_frame(&bytes, written) {
-            let _ = self.take_runs(id, body, Some(run));
-        }
+        self.take_unpublished(id, &bytes, written);
     }
 
-    /// Takes in results by runs: the body of a frame; `open` is where its last run begins, if it was never
-    /// published.
-    pub(super) fn take_runs(
-        &mut self,
-        id: u64,
-        body: &[u8],
-        open: Option<usize>,
-    ) -> Result<(), String> {
-        let (number, body) = board::split(body).ok_or("half a frame of results")?;
-        let Some(worker) = self.workers.get_mut(&id) else { return Ok(()) };
-        if worker.parts.iter().all(|part| part.board != number) {
-            return Err(format!("results for work {number}, which it has no part in"));
+    /// Takes in results that were written and not published. What makes no sense there comes again in a
+    /// frame, or in the hand of the dead; then its items are run once more, or lost.
+    fn take_unpublished(&mut self, id: u64, bytes: &[u8], written: Filled) {
+        let Some((body, run)) = open_frame(bytes, written) else { return };
+        let Self { workers, boards, jobs, .. } = self;
+        let Some(worker) = workers.get_mut(&id) else { return };
+        let taken = take_runs(&worker.parts, boards, jobs, body, Some(run));
+        if taken.is_ok() {
+            worker.has_answered = true;
+            self.barren_deaths = 0;
         }
-        worker.has_answered = true;
-        self.barren_deaths = 0;
-        let Some(posting) = self.boards.get(&number) else { return Ok(()) };
-        let key = posting.key;
-        let Some(work) = self.jobs.get(key) else { return Ok(()) };
-        let result = settle_runs(work, body, open);
-        if work.is_settled() {
-            self.end_job(key, None);
+        if let Ok(Some(settled)) = taken {
+            self.end_job(settled, None);
         }
-        result
     }
+}
+
+/// Takes in results by runs, of a worker with these parts: the body of a frame; `open` is where its last run
+/// begins, if it was never published. Gives out the job, if that was the last it waited for.
+pub(super) fn take_runs(
+    parts: &[Part],
+    boards: &BTreeMap<u64, Posting>,
+    jobs: &mut Jobs,
+    body: &[u8],
+    open: Option<usize>,
+) -> Result<Option<JobKey>, String> {
+    let (number, body) = board::split(body).ok_or("half a frame of results")?;
+    if parts.iter().all(|part| part.board != number) {
+        return Err(format!("results for work {number}, which it has no part in"));
+    }
+    let Some(posting) = boards.get(&number) else { return Ok(None) };
+    let Some(work) = jobs.get(posting.key) else { return Ok(None) };
+    let taken = settle_runs(work, body, open);
+    if work.is_settled() {
+        // Nothing waits for what else the frame may have said.
+        return Ok(Some(posting.key));
+    }
+    taken.map(|()| None)
 }
 
 /// The body of a frame that was not published, and where behind the work's number its last run begins.
@@ -487,7 +502,7 @@ fn open_frame(bytes: &[u8], written: Filled) -> Option<(&[u8], usize)> {
 
 /// The loop over results: for those of one size it is a copy for each run.
 fn settle_runs(work: &mut Work, body: &[u8], open: Option<usize>) -> Result<(), String> {
-    let slot = work.job.spec.result_size.map(|size| size.max(1));
+    let slot = work.job.spec.results.map(|shape| shape.size.max(1));
     let mut runs = Runs::new(body, slot, open);
     // What is taken in early comes again when it is published; what is answered stays what it is.
     while let Some(run) = runs.next()? {

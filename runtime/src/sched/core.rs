@@ -213,7 +213,7 @@ impl Core {
             return Way::Long;
         }
         self.urgent_jobs += usize::from(work.job.is_urgent());
-        let is_single = work.items() == 1 && self.boards.is_empty();
+        let is_single = work.items() == 1 && arena.is_none() && self.boards.is_empty();
         let waits = self.jobs.first().is_some();
         let key = self.jobs.insert(work);
         if is_single && !waits && self.give_at_once(key, epoll) {
@@ -326,15 +326,16 @@ impl Core {
         let cut = work.settle(item, answer);
         if work.is_settled() {
             self.end_job(key, None);
+        } else if cut {
+            self.close_board(key);
         }
         if cut {
             self.recall(key, item + 1);
         }
     }
 
-    /// Takes back the items of a job from an index on, from all workers that hold some.
+    /// Takes back the items of a job from an index on, from all workers to which some were sent.
     pub(super) fn recall(&mut self, key: JobKey, from: u32) {
-        self.close_board(key);
         let ids: Vec<u64> = self.workers.keys().copied().collect();
         for id in ids {
             let worker = self.workers.get_mut(&id).expect("the key is from the map");

@@ -45,6 +45,7 @@ use super::turnover::cant_start;
 use crate::error::{Error, Kind};
 use crate::os::clock;
 use crate::os::epoll::Epoll;
+use crate::shm::heap::Object;
 use crate::transport::hello::Role;
 
 /// While nobody waits, the supervisor takes results in so late, many at once: in nanoseconds. The
@@ -459,10 +460,10 @@ impl Crew {
     pub(crate) fn submit(
         self: &Arc<Self>,
         job: Arc<Job>,
-        inputs: Inputs,
+        mut inputs: Inputs,
         failed: Vec<(u32, Error)>,
     ) {
-        let arena = self.arena_for(&job, &inputs, &failed);
+        let arena = self.arena_for(&job, &mut inputs, &failed);
         let mut inner = self.lock();
         let way = inner.core.submit(job, inputs, failed, arena, &self.epoll);
         inner.busy = true;
@@ -478,9 +479,19 @@ impl Crew {
     }
 
     /// Memory with the inputs in it, for workers to claim from, if the items of a job are shared in this way.
-    fn arena_for(&self, job: &Job, inputs: &Inputs, failed: &[(u32, Error)]) -> Option<Arena> {
+    fn arena_for(&self, job: &Job, inputs: &mut Inputs, failed: &[(u32, Error)]) -> Option<Arena> {
         let is_shared = self.shares_work && job.spec.shared && failed.is_empty();
-        if is_shared { self.arenas.fill(inputs) } else { None }
+        if is_shared {
+            return self.arenas.fill(inputs);
+        }
+        inputs.fetch();
+        None
+    }
+
+    /// Memory for so many inputs of this size, to be written behind a board; none where it is better to write
+    /// them elsewhere.
+    pub(crate) fn memory_for(&self, count: usize, size: usize) -> Option<Object> {
+        if self.shares_work { self.arenas.memory_for(count, size) } else { None }
     }
 
     /// Has `waker` woken when no worker is left. False: none is.
@@ -505,8 +516,13 @@ impl Crew {
     }
 
     /// Takes a job on and waits for it, without telling the supervisor in between.
-    pub(crate) fn run(self: &Arc<Self>, job: &Arc<Job>, inputs: Inputs, failed: Vec<(u32, Error)>) {
-        let arena = self.arena_for(job, &inputs, &failed);
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        mut inputs: Inputs,
+        failed: Vec<(u32, Error)>,
+    ) {
+        let arena = self.arena_for(job, &mut inputs, &failed);
         let mut inner = self.lock();
         inner.core.submit(Arc::clone(job), inputs, failed, arena, &self.epoll);
         if inner.led {

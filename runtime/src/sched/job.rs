@@ -25,6 +25,7 @@ use super::queue::JobKey;
 use crate::error::Error;
 use crate::shm::heap::Object;
 use crate::transport::SharedBytes;
+use crate::transport::codec::cells::Shape;
 use crate::transport::message::CalleeBytes;
 pub(crate) use crate::transport::message::Inputs;
 
@@ -46,8 +47,8 @@ pub(crate) struct Spec {
     pub(crate) first_error_counts: bool,
     /// Both sides know the types of arguments and results.
     pub(crate) typed: bool,
-    /// How many bytes every result takes, where that is known.
-    pub(crate) result_size: Option<usize>,
+    /// What all results are like, where they are of one size.
+    pub(crate) results: Option<Shape>,
     /// Workers may claim its items for themselves. Those of a stream are so few that they are sent.
     pub(crate) shared: bool,
 }
@@ -200,6 +201,11 @@ impl Job {
         self.outcome.get()
     }
 
+    /// The outcome, if the job is done, for its only holder.
+    pub(crate) fn into_outcome(self) -> Option<Outcome> {
+        self.outcome.into_inner()
+    }
+
     /// Has `waker` woken when the job is done. Afterwards the caller takes the pool's lock once, under
     /// which jobs are finished, and then looks at the outcome once more.
     pub(crate) fn wake_when_done(&self, waker: &Waker) {
@@ -269,8 +275,8 @@ impl Work {
     pub(super) fn new(job: Arc<Job>, inputs: Inputs, failed: Vec<(u32, Error)>) -> Box<Self> {
         let items = u32::try_from(inputs.len()).expect("checked when the job was submitted");
         // A single result is held as it comes.
-        let size = job.spec.result_size.filter(|_| items > 1);
-        let outcome = Outcome::new(items as usize, size);
+        let results = job.spec.results.filter(|_| items > 1);
+        let outcome = Outcome::new(items as usize, results);
         let mut work = Box::new(Self {
             job,
             inputs,
@@ -394,6 +400,10 @@ impl Work {
         if run.start >= run.end {
             return;
         }
+        if self.posted.is_some() {
+            // They will be sent, and the board's memory may be used for something else by then.
+            self.inputs.fetch();
+        }
         let at = self.pending.partition_point(|other| other.start < run.start);
         self.pending.insert(at, run);
     }
@@ -508,7 +518,7 @@ mod tests {
             bound_once: true,
             first_error_counts,
             typed: false,
-            result_size: None,
+            results: None,
             shared: false,
         };
         Work::new(Arc::new(Job::new(Arc::new(spec), Some(0))), inputs, Vec::new())

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::error::{Error, Kind};
 use crate::shm::heap::{Object, parcel};
+use crate::transport::codec::cells::{Cells, Shape};
 use crate::transport::frame::Small;
 
 /// So many bytes of results need no memory of their own: a tiny one.
@@ -43,7 +44,7 @@ enum Slot {
 /// Results of one size.
 struct Dense {
     size: usize,
-    bytes: Vec<u8>,
+    cells: Box<dyn Cells>,
     /// A bit for each item that is answered.
     answered: Vec<u64>,
     failed: BTreeMap<u32, Error>,
@@ -62,16 +63,16 @@ pub(super) enum Answer<'a> {
 const MOST_EXPECTED: usize = 1 << 20;
 
 impl Outcome {
-    /// `size` is that of every result, if they are of one.
-    pub(super) fn new(items: usize, size: Option<usize>) -> Self {
-        let results = match size {
+    /// `shape` is that of every result, if they are of one size.
+    pub(super) fn new(items: usize, shape: Option<Shape>) -> Self {
+        let results = match shape {
             None => {
                 let slots = std::iter::repeat_with(|| Slot::Open).take(items).collect();
                 Results::Any { slots, packed: SmallVec::new() }
             }
-            Some(size) => Results::Dense(Dense {
-                size,
-                bytes: vec![0; size * items],
+            Some(shape) => Results::Dense(Dense {
+                size: shape.size,
+                cells: shape.cells(items),
                 answered: vec![0; items.div_ceil(64)],
                 failed: BTreeMap::new(),
             }),
@@ -97,7 +98,7 @@ impl Outcome {
                 Slot::Failed(_) | Slot::Open => unreachable!("these have an error"),
             },
             Results::Dense(dense) => {
-                Ok(Cow::Borrowed(&dense.bytes[item * dense.size..][..dense.size]))
+                Ok(Cow::Borrowed(&dense.cells.bytes()[item * dense.size..][..dense.size]))
             }
         }
     }
@@ -106,9 +107,22 @@ impl Outcome {
     pub(crate) fn all(&self) -> Option<(&[u8], usize)> {
         match &self.results {
             Results::Dense(dense) if dense.failed.is_empty() && self.rest.is_none() => {
-                Some((&dense.bytes, dense.size))
+                Some((dense.cells.bytes(), dense.size))
             }
             _ => None,
+        }
+    }
+
+    /// The same as the memory in which they lie.
+    ///
+    /// # Errors
+    /// There is no such memory, or something failed: the outcome comes back.
+    pub(crate) fn into_cells(self) -> Result<Box<dyn Cells>, Self> {
+        match self.results {
+            Results::Dense(dense) if dense.failed.is_empty() && self.rest.is_none() => {
+                Ok(dense.cells)
+            }
+            results => Err(Self { results, ..self }),
         }
     }
 
@@ -247,7 +261,7 @@ impl Outcome {
         let size = dense.size;
         if dense.answer_all(items.clone()) {
             let count = items.len();
-            dense.bytes[items.start as usize * size..][..count * size]
+            dense.cells.bytes_mut()[items.start as usize * size..][..count * size]
                 .copy_from_slice(&results[..count * size]);
             return count;
         }
@@ -277,7 +291,7 @@ impl Dense {
     }
 
     fn slot(&mut self, item: u32) -> &mut [u8] {
-        &mut self.bytes[item as usize * self.size..][..self.size]
+        &mut self.cells.bytes_mut()[item as usize * self.size..][..self.size]
     }
 
     /// Marks items as answered, if all of them are open.
@@ -323,7 +337,7 @@ mod tests {
 
     #[test]
     fn results_of_one_size_lie_in_input_order() {
-        let mut outcome = Outcome::new(200, Some(2));
+        let mut outcome = Outcome::new(200, Some(Shape::of_bytes(2)));
         let results: Vec<u8> = (0..200).flat_map(|i| [i, i]).collect();
         assert_eq!(outcome.set_run(70..200, &results[140..]), 130);
         assert!(outcome.is_answered(70) && !outcome.is_answered(69));
@@ -336,7 +350,7 @@ mod tests {
 
     #[test]
     fn results_without_bytes_are_counted() {
-        let mut outcome = Outcome::new(3, Some(0));
+        let mut outcome = Outcome::new(3, Some(Shape::of_bytes(0)));
         assert_eq!(outcome.set_run(1..3, &[0, 0]), 2);
         assert!(!outcome.set(0, Answer::Value(&[])));
         assert!(outcome.get(0).unwrap().is_empty());
@@ -345,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_failed_item_is_an_error_among_results_of_one_size() {
-        let mut outcome = Outcome::new(3, Some(1));
+        let mut outcome = Outcome::new(3, Some(Shape::of_bytes(1)));
         assert!(outcome.set(1, failure()));
         assert!(outcome.set(2, Answer::Value(&[1, 2])), "it has another size");
         assert_eq!(outcome.set_run(0..3, &[7, 7, 7]), 1);

@@ -34,6 +34,11 @@ impl<P: Platform> Board<P> {
         Self { next }
     }
 
+    /// That of the work that it is, or was, open for.
+    pub(crate) fn generation(&self) -> u32 {
+        (self.next.load(Relaxed) >> INDEX_BITS) as u32
+    }
+
     /// The parent opens it for new work.
     pub(crate) fn open(&self, generation: u32) {
         self.next.store(u64::from(generation) << INDEX_BITS, Release);

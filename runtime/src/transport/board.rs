@@ -25,6 +25,9 @@ use super::message::CalleeBytes;
 /// Where the inputs lie in an arena: behind the board's word.
 pub(crate) const INPUTS: usize = 128;
 
+/// Arenas up to this size are used again: the parent keeps some, and a worker the one that it has used last.
+pub(crate) const LARGEST_KEPT: usize = 16 << 20;
+
 /// What a worker has to know to take part.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub(crate) struct Join {

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::codec::passing;
 use super::{SharedBytes, scratch};
+use crate::os::memory::copy_owned;
 use crate::shm::heap::Object;
 
 /// A callable's identity, as [`Callee`](crate::worker::dispatch::Callee) writes it.
@@ -90,6 +91,8 @@ pub(crate) struct Many {
     fixed: Option<(usize, usize)>,
     /// The handles in them, held until the items are done.
     handles: Vec<Object>,
+    /// The memory in which items of one size lie instead, and from where on, until somebody wants them here.
+    elsewhere: Option<(Object, usize)>,
 }
 
 impl Many {
@@ -160,7 +163,7 @@ impl Inputs {
             let bytes = SharedBytes::new(std::mem::take(bytes));
             let starts = if size.is_none() { vec![0] } else { Vec::new() };
             let fixed = size.map(|size| (size, 1));
-            Ok(Self::Many(Box::new(Many { bytes, starts, fixed, handles })))
+            Ok(Self::Many(Box::new(Many { bytes, starts, fixed, handles, elsewhere: None })))
         })
     }
 
@@ -193,6 +196,30 @@ impl Inputs {
         bytes[start..start + 8].copy_from_slice(&length.to_le_bytes());
         many.starts.push(start);
         Ok(())
+    }
+
+    /// So many items of this size, which lie in an object from there on.
+    pub(crate) fn lying_in(memory: Object, at: usize, size: usize, count: usize) -> Self {
+        let (fixed, elsewhere) = (Some((size, count)), Some((memory, at)));
+        Self::Many(Box::new(Many { fixed, elsewhere, ..Many::default() }))
+    }
+
+    /// The object in which they lie, if they aren't here.
+    pub(crate) fn memory(&self) -> Option<&Object> {
+        match self {
+            Self::One { .. } => None,
+            Self::Many(many) => many.elsewhere.as_ref().map(|(memory, _)| memory),
+        }
+    }
+
+    /// Copies them here, if they lie elsewhere.
+    pub(crate) fn fetch(&mut self) {
+        let Self::Many(many) = self else { return };
+        let Some((memory, at)) = many.elsewhere.take() else { return };
+        let (size, count) = many.fixed.expect("only items of one size lie elsewhere");
+        let range = at..at + size * count;
+        let memory = memory.atomics(range).expect("it was mapped when it was written");
+        copy_owned(memory, many.bytes());
     }
 
     /// Appends at most so many items of a fixed size, as `write` does with each.
@@ -267,7 +294,7 @@ impl Inputs {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::One { bytes, .. } => bytes.len(),
-            Self::Many(many) => many.bytes.len(),
+            Self::Many(many) => many.fixed.map_or(many.bytes.len(), |(size, count)| size * count),
         }
     }
 
@@ -276,7 +303,10 @@ impl Inputs {
         let range = self.start(items.start)..self.start(items.end);
         match self {
             Self::One { bytes, .. } => Span::Few(&bytes[range]),
-            Self::Many(many) => Span::Shared(&many.bytes, range),
+            Self::Many(many) => {
+                debug_assert!(many.elsewhere.is_none(), "what isn't here was fetched before");
+                Span::Shared(&many.bytes, range)
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! items it has, begins and has done stands in its hand (`shm/board.rs`) before and after each of them.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicU8;
 
 use super::dispatch::{Run, RunError, Sizes};
 use super::kill_points::{Point, pass};
@@ -22,7 +23,7 @@ use crate::shm::board::Board;
 use crate::shm::hand::{Hand, Holding};
 use crate::shm::heap::{Id, Kind as ObjectKind, Object};
 use crate::shm::system::System;
-use crate::transport::board::{self, INPUTS, Join, RUN_HEAD};
+use crate::transport::board::{self, INPUTS, Join, LARGEST_KEPT};
 use crate::transport::frame::Kind;
 use crate::transport::{WorkerInput, codec};
 
@@ -35,9 +36,6 @@ const LEAST: u64 = 1_000;
 
 /// So much work for each of those who were told is worth waking others, in nanoseconds.
 const WORTH_A_WAKE: u64 = 100_000;
-
-/// Arenas that are longer are given back by the parent after the call.
-const LARGE_ARENA: usize = 4 << 20;
 
 /// The parent is told of failures at most so often, in nanoseconds.
 const PATIENCE: u64 = 200_000;
@@ -68,10 +66,6 @@ struct Joined {
 }
 
 impl Joined {
-    fn board(&self) -> Option<&Board<System>> {
-        self.arena.as_ref()?.get(0).ok()
-    }
-
     /// How many items to claim when so many are left.
     fn chunk(&self, left: u32) -> u32 {
         let Join { chunk, workers, budget, .. } = self.join;
@@ -95,6 +89,50 @@ impl Joined {
             self.mean =
                 if self.mean == 0 { sample } else { u64::midpoint(self.mean, sample) }.max(1);
         }
+    }
+}
+
+/// What lies in an arena.
+struct Memory<'a> {
+    board: &'a Board<System>,
+    inputs: &'a [AtomicU8],
+}
+
+impl<'a> Memory<'a> {
+    /// That of an arena with so many bytes of inputs; none if it can't be reached.
+    fn of(arena: &'a Object, bytes: u64) -> Option<Self> {
+        let end = INPUTS.checked_add(usize::try_from(bytes).ok()?)?;
+        Some(Self { board: arena.get(0).ok()?, inputs: arena.atomics(INPUTS..end).ok()? })
+    }
+}
+
+/// A callable whose arguments and results have fixed sizes.
+#[derive(Clone, Copy)]
+struct Tiny<'r> {
+    run: &'r dyn Run,
+    size: usize,
+    slot: usize,
+}
+
+impl<'r> Tiny<'r> {
+    fn of(run: &'r dyn Run) -> Option<Self> {
+        let sizes = run.sizes();
+        Some(Self { run, size: sizes.args?, slot: sizes.slot()? })
+    }
+}
+
+/// A range in this worker's hand.
+struct InHand<'h> {
+    hand: &'h Hand<System>,
+    holding: Holding,
+    /// As it was claimed: less of it may be left to this worker.
+    items: Range<u32>,
+}
+
+impl InHand<'_> {
+    /// The item with this number in the range, from 1.
+    fn item(&self, number: u32) -> u32 {
+        self.items.start + number - 1
     }
 }
 
@@ -122,23 +160,34 @@ impl Boards {
     pub(super) fn work(&mut self, runner: &mut Runner, input: &mut dyn WorkerInput) {
         let page = runner.page();
         let hand = &page.hand;
-        let Join { callee, bound, chunk, .. } = self.joined[0].join;
+        let Join { callee, bound, chunk, typed, bytes, .. } = self.joined[0].join;
         let prepared = runner.take_prepared(&callee, bound);
+        let arena = self.joined[0].arena.clone();
+        let memory = arena.as_ref().and_then(|arena| Memory::of(arena, bytes));
+        let tiny = prepared.as_ref().ok().filter(|_| typed).and_then(|run| Tiny::of(&**run));
         page.note.clear();
         let mut since = clock::nanos();
         let mut uncounted = 0;
         let is_over = loop {
-            let Some(items) = self.claim(hand) else { break true };
+            let Some(items) = self.claim(hand, memory.as_ref()) else { break true };
+            let claimed = items.end;
             self.serial = self.serial.wrapping_add(1);
-            let holding = hand.hold(self.serial, &items);
+            let mut range = InHand { hand, holding: hand.hold(self.serial, &items), items };
             pass(Point::InHand);
-            uncounted += self.run(runner, hand, holding, &items, &prepared);
+            uncounted += match (tiny, &memory) {
+                (Some(tiny), Some(memory)) => self.run(&mut range, |own, range, next| {
+                    own.run_tiny(runner, range, next, tiny, memory.inputs)
+                }),
+                _ => self.run(&mut range, |own, range, next| {
+                    own.run_one(runner, range, next, &prepared)
+                }),
+            };
             hand.rest();
             pass(Point::Resting);
             // Where it is said how much to claim, nobody has to know the time.
             if chunk.is_none() {
                 self.observe(&mut since, &mut uncounted);
-                self.call_for_more(runner, items.end);
+                self.call_for_more(runner, claimed);
             }
             if input.poll() {
                 break false;
@@ -157,10 +206,10 @@ impl Boards {
         *since = now;
     }
 
-    fn claim(&self, hand: &Hand<System>) -> Option<Range<u32>> {
+    fn claim(&self, hand: &Hand<System>, memory: Option<&Memory<'_>>) -> Option<Range<u32>> {
         let joined = &self.joined[0];
         let Join { work, generation, items, budget, .. } = joined.join;
-        let board = joined.board().filter(|_| joined.claimed < budget)?;
+        let board = memory.filter(|_| joined.claimed < budget)?.board;
         hand.claiming(work);
         pass(Point::Claiming);
         let claimed = board.claim(generation, items, |left| joined.chunk(left));
@@ -173,75 +222,69 @@ impl Boards {
         claimed
     }
 
-    /// Runs the items of a range that nobody takes back. Says how many.
-    fn run(
+    /// Runs the items of a range that nobody takes back, as `some` does with one or more from a number on.
+    /// Says how many.
+    fn run<'h>(
         &mut self,
-        runner: &mut Runner,
-        hand: &Hand<System>,
-        mut holding: Holding,
-        items: &Range<u32>,
-        prepared: &Prepared,
+        range: &mut InHand<'h>,
+        mut some: impl FnMut(&mut Self, &mut InHand<'h>, u32) -> u32,
     ) -> u32 {
-        self.joined[0].claimed += u64::from(holding.count());
-        let tiny = prepared.as_ref().ok().filter(|_| self.joined[0].join.typed);
-        let tiny = tiny.map(|run| (run, run.sizes())).filter(|(_, sizes)| sizes.are_fixed());
+        self.joined[0].claimed += range.items.len() as u64;
         let mut next = 1;
-        while next <= holding.count() {
+        while next <= range.holding.count() {
             let before = next;
-            next = match tiny {
-                Some((run, sizes)) => {
-                    self.run_tiny(runner, hand, &mut holding, items, next, &**run, sizes)
-                }
-                None => self.run_one(runner, hand, &mut holding, items, next, prepared),
-            };
+            next = some(self, range, next);
             if next == before {
                 break;
             }
         }
         // What was taken back was not run, and may be claimed by the budget.
-        self.joined[0].claimed -= u64::from(items.end - items.start - (next - 1));
+        self.joined[0].claimed -= range.items.len() as u64 - u64::from(next - 1);
         next - 1
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what one loop has to do with")]
-    /// Runs items of fixed sizes until one fails or there is no room for more results. Gives out the number
-    /// of the next.
+    /// Runs items of fixed sizes until one fails or there are many results. Gives out the number of the
+    /// next.
     fn run_tiny(
         &mut self,
         runner: &mut Runner,
-        hand: &Hand<System>,
-        holding: &mut Holding,
-        items: &Range<u32>,
+        range: &mut InHand<'_>,
         first: u32,
-        run: &dyn Run,
-        sizes: Sizes,
+        Tiny { run, size, slot }: Tiny<'_>,
+        inputs: &[AtomicU8],
     ) -> u32 {
         let Join { work, timed, .. } = self.joined[0].join;
-        let (size, slot) = (sizes.args.unwrap_or(0), sizes.slot().unwrap_or(1));
-        let start = items.start + first - 1;
-        let count = (holding.count() - first + 1).min(Sheet::fits(slot) as u32);
-        if !self.read_inputs(start as usize * size, count as usize * size) {
+        let start = range.item(first);
+        let count = (range.holding.count() - first + 1).min(Sheet::fits(size, slot));
+        let InHand { hand, holding, .. } = range;
+        let at = start as usize * size;
+        let Some(inputs) = inputs.get(at..at + count as usize * size) else {
             if !hand.begin(holding, first) {
                 return first;
             }
             return self.fail(runner, start, Kind::BadArguments, UNREACHABLE, first);
-        }
+        };
+        self.inputs.clear();
+        copy_owned(inputs, &mut self.inputs);
         let outlet = runner.outlet();
-        let (room, at, position) =
-            self.sheet.run(outlet, hand, (work, start), count as usize * slot);
-        let numbers = first..first + count;
-        let mut shift = Shift::new(hand, holding, numbers, &self.inputs, room, at, position, timed);
+        let room = self.sheet.begin_run(outlet, hand, (work, start), first, (count, slot));
+        let (numbers, inputs) = (first..first + count, &self.inputs[..]);
+        let mut shift = Shift { hand, holding, numbers, inputs, room, timed };
         let ended = panics::catch(|| run.run_shift(&mut shift));
-        let (next, now) = shift.progress();
-        let written = (now - at - RUN_HEAD) / slot;
-        self.sheet.advance(written as u32, now);
-        let failed = start + (next - first).saturating_sub(1);
+        // What it has known of itself a panic has taken with it.
+        let next = if ended.is_ok() { shift.numbers.start } else { hand.latest() + 1 };
+        let has_failed = !matches!(ended, Ok(Ok(())));
+        self.sheet.end_run(hand, next - first - u32::from(has_failed), slot);
+        if !has_failed {
+            pass(Point::Counted);
+        }
+        let failed = || range.item(next - 1);
         match ended {
             Ok(Ok(())) => next,
             Ok(Err(error)) => {
-                self.fail(runner, failed, Kind::BadArguments, &error.to_string(), next - 1)
+                self.fail(runner, failed(), Kind::BadArguments, &error.to_string(), next - 1)
             }
-            Err(panic) => self.panicked(runner, failed, &panic, next - 1),
+            Err(panic) => self.panicked(runner, failed(), &panic, next - 1),
         }
     }
 
@@ -250,13 +293,13 @@ impl Boards {
     fn run_one(
         &mut self,
         runner: &mut Runner,
-        hand: &Hand<System>,
-        holding: &mut Holding,
-        items: &Range<u32>,
+        range: &mut InHand<'_>,
         number: u32,
         prepared: &Prepared,
     ) -> u32 {
         let Join { work, timed, typed, .. } = self.joined[0].join;
+        let item = range.item(number);
+        let InHand { hand, holding, .. } = range;
         if !hand.begin(holding, number) {
             return number;
         }
@@ -265,7 +308,6 @@ impl Boards {
             hand.set_start(holding, number, clock::nanos());
         }
         runner.clear_note();
-        let item = items.start + number - 1;
         let run = match prepared {
             Ok(run) => run,
             Err(why) => return self.fail(runner, item, Kind::BadArguments, why, number),
@@ -404,7 +446,7 @@ impl Boards {
         self.publish(runner);
         let joined = self.joined.remove(0);
         // A large one isn't used again.
-        if self.arena.as_ref().is_some_and(|arena| arena.bytes() > LARGE_ARENA) {
+        if self.arena.as_ref().is_some_and(|arena| arena.bytes() > LARGEST_KEPT) {
             self.arena = None;
         }
         let run = u32::try_from(joined.run).unwrap_or(u32::MAX);

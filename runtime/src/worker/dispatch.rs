@@ -169,11 +169,6 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Whether all of it is fixed.
-    pub(crate) fn are_fixed(self) -> bool {
-        self.args.is_some() && self.result.is_some()
-    }
-
     /// How many bytes a result takes among others: one, where it has none, so that they can be counted.
     pub(crate) fn slot(self) -> Option<usize> {
         self.result.map(|size| size.max(1))

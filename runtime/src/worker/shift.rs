@@ -1,88 +1,76 @@
 //! A range of items that a worker has claimed, and how it goes through it.
 //!
-//! [`Shift::begin`] and [`Shift::done`] are all that stands between two tiny items: two stores and a load
-//! (see [`Hand`]), and the copy of the result to where the parent will find it.
+//! [`Shift::go_through`] is all that stands between two tiny items: a store and a load (see [`Hand`]), and
+//! the copy of the result to where the parent will find it. What changes with each item it keeps in local
+//! variables: all else would be stored and loaded again, since another process may write to shared memory
+//! in between, and the compiler can't know what.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU8;
 
 use super::kill_points::{Point, pass};
-use super::sheet::filled;
 use crate::os::clock;
 use crate::os::memory::copy_in;
 use crate::shm::hand::{Hand, Holding};
 use crate::shm::system::System;
-use crate::transport::board::RUN_HEAD;
 
 /// See the file's head.
 pub(crate) struct Shift<'a> {
-    hand: &'a Hand<System>,
-    holding: &'a mut Holding,
+    pub(super) hand: &'a Hand<System>,
+    pub(super) holding: &'a mut Holding,
     /// The items' numbers in the range that are to be run, from 1; its start is the next one.
-    numbers: Range<u32>,
+    pub(super) numbers: Range<u32>,
     /// The arguments of these.
-    inputs: &'a [u8],
-    /// Where results go; what is before `used` is written.
-    room: &'a [AtomicU8],
-    used: usize,
-    /// Where the run of these results begins.
-    run: usize,
-    /// The room's position in the worker's stream.
-    position: u64,
-    timed: bool,
+    pub(super) inputs: &'a [u8],
+    /// Where their results go.
+    pub(super) room: &'a [AtomicU8],
+    pub(super) timed: bool,
 }
 
-impl<'a> Shift<'a> {
-    #[expect(clippy::too_many_arguments, reason = "what one loop has to do with")]
-    pub(super) fn new(
-        hand: &'a Hand<System>,
-        holding: &'a mut Holding,
-        numbers: Range<u32>,
-        inputs: &'a [u8],
-        room: &'a [AtomicU8],
-        run: usize,
-        position: u64,
-        timed: bool,
-    ) -> Self {
-        Self { hand, holding, numbers, inputs, room, used: run + RUN_HEAD, run, position, timed }
-    }
+/// Where one item's result goes.
+pub(crate) struct Place<'a>(&'a [AtomicU8]);
 
-    /// Begins the next item. False: there is none.
+impl Shift<'_> {
+    /// Runs the items one after the other, until there is none left or one fails. `run` gets the encoded
+    /// arguments of each, `size` bytes, and the place for its result, `slot` bytes.
+    ///
+    /// # Errors
+    /// That of the item that failed; it counts as one that was run.
     #[inline(always)]
-    pub(crate) fn begin(&mut self) -> bool {
-        let number = self.numbers.start;
-        if number >= self.numbers.end || !self.hand.begin(self.holding, number) {
-            return false;
+    pub(crate) fn go_through<E>(
+        &mut self,
+        size: usize,
+        slot: usize,
+        mut run: impl FnMut(&[u8], Place<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Self { hand, timed, .. } = *self;
+        let (mut inputs, mut room) = (self.inputs, self.room);
+        let Range { start: mut number, end } = self.numbers;
+        let mut holding = *self.holding;
+        let mut result = Ok(());
+        while result.is_ok() && number < end && hand.begin(&mut holding, number) {
+            pass(Point::Begun);
+            if timed {
+                hand.set_start(&holding, number, clock::nanos());
+            }
+            number += 1;
+            let (input, place);
+            (input, inputs) = inputs.split_at(size);
+            (place, room) = room.split_at(slot);
+            result = run(input, Place(place));
         }
-        pass(Point::Begun);
-        if self.timed {
-            self.hand.set_start(self.holding, number, clock::nanos());
-        }
-        self.numbers.start += 1;
-        true
+        *self.holding = holding;
+        self.numbers.start = number;
+        result
     }
+}
 
-    /// The encoded arguments of the item that has begun; all are of this size.
+impl Place<'_> {
+    /// The item is done; its result is safe when the next one begins, or the shift has ended.
     #[inline(always)]
-    pub(crate) fn input(&mut self, size: usize) -> &'a [u8] {
-        let (input, rest) = self.inputs.split_at(size);
-        self.inputs = rest;
-        input
-    }
-
-    /// The item that has begun is done; its result is safe from here on.
-    #[inline(always)]
-    pub(crate) fn done(&mut self, result: &[u8]) {
+    pub(crate) fn put(self, result: &[u8]) {
         pass(Point::Called);
-        copy_in(&self.room[self.used..], result);
-        self.used += result.len();
+        copy_in(self.0, result);
         pass(Point::Written);
-        self.hand.fill(self.position, filled(self.run, self.used));
-        pass(Point::Counted);
-    }
-
-    /// The number of the item that would be next, and how many bytes of the room are written.
-    pub(super) fn progress(&self) -> (u32, usize) {
-        (self.numbers.start, self.used)
     }
 }

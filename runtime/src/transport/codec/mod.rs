@@ -19,6 +19,7 @@
 //! shape. The codec knows nothing of frames, tasks or processes.
 
 mod bulk;
+pub(crate) mod cells;
 mod de;
 mod error;
 mod limits;

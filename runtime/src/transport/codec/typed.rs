@@ -43,6 +43,8 @@ macro_rules! for_numbers {
     };
 }
 
+pub(super) use for_numbers;
+
 /// How many bytes every value of this type takes; none if that depends on the value, or nobody knows.
 #[inline(always)]
 pub(crate) fn fixed_size<T: 'static>() -> Option<usize> {
@@ -50,6 +52,15 @@ pub(crate) fn fixed_size<T: 'static>() -> Option<usize> {
         ($($Raw:ty)*) => { $(TypeId::of::<T>() == TypeId::of::<$Raw>())||* };
     }
     for_raw_types!(is_one_of).then_some(size_of::<T>())
+}
+
+/// Whether any bits of the right size are a value of this type.
+#[inline(always)]
+pub(crate) fn is_number<T: 'static>() -> bool {
+    macro_rules! is_one_of {
+        ($($Number:ty)*) => { $(TypeId::of::<T>() == TypeId::of::<$Number>())||* };
+    }
+    for_numbers!(is_one_of)
 }
 
 /// The encoded bytes of a value whose type has a [`fixed_size`], as they lie in memory.
@@ -83,6 +94,28 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Re
 #[inline]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
     decode_all(bytes, |decoder| decoder.take())
+}
+
+/// Decodes values of a [`fixed_size`] that follow each other; none if they are no numbers, which any bits
+/// would be.
+pub(crate) fn numbers<T: 'static>(bytes: &[u8]) -> Option<Vec<T>> {
+    let mut numbers: Option<Vec<T>> = None;
+    let any: &mut dyn Any = &mut numbers;
+    macro_rules! fill {
+        ($($Number:ty)*) => {$(
+            if let Some(numbers) = any.downcast_mut::<Option<Vec<$Number>>>() {
+                *numbers = Some(copied(bytes));
+            }
+        )*};
+    }
+    for_numbers!(fill);
+    numbers
+}
+
+/// The numbers that lie in these bytes. The compiler makes this a copy, and one that no unlucky place slows
+/// down: see [`memory::append`].
+fn copied<N: AnyBitPattern>(bytes: &[u8]) -> Vec<N> {
+    bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
 /// Appends what `put` puts, which together is a `Whole`; nothing if that fails.
@@ -202,8 +235,7 @@ impl Decoder<'_> {
         // Memory is claimed after the bytes were seen to be there. A product that doesn't fit into a
         // `usize` is more than any bytes.
         let bytes = self.walk.take_bytes(count.saturating_mul(size_of::<N>()))?;
-        // The compiler makes this a copy, and one that no unlucky place slows down: see `memory::append`.
-        Ok(bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned).collect())
+        Ok(copied(bytes))
     }
 }
 
