@@ -40,13 +40,17 @@ pub fn alone_with_server<R>(test: impl FnOnce() -> R) -> R {
 }
 
 fn alone_after<R>(
-    warm: impl FnOnce(ProcessBuilder<()>) -> ProcessBuilder<()>,
+    warm: impl Fn(ProcessBuilder<()>) -> ProcessBuilder<()>,
     test: impl FnOnce() -> R,
 ) -> R {
     let _alone = serial();
     let _watchdog = Watchdog::start();
     // What the first use of the crate makes and keeps: the supervisor and its descriptors.
-    warm_up(warm);
+    warm_up(&warm);
+    wait_for_spares();
+    // The second one gets to know the spares that were made for the first.
+    warm_up(&warm);
+    wait_for_spares();
     let before = Belongings::settled();
     let result = test();
     before.assert_no_more();
@@ -58,7 +62,12 @@ fn serial() -> MutexGuard<'static, ()> {
     SERIAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn warm_up(warm: impl FnOnce(ProcessBuilder<()>) -> ProcessBuilder<()>) {
+/// The server of single processes, if there is one, keeps two of them ready.
+fn wait_for_spares() {
+    wait_until("there are spares", || matches!(children_of(process::id()).len(), 0 | 3..));
+}
+
+fn warm_up(warm: impl Fn(ProcessBuilder<()>) -> ProcessBuilder<()>) {
     #[procession::task]
     fn nothing() {}
 

@@ -278,37 +278,6 @@ fn servers_and_spares_are_killed_at_any_instant() {
     });
 }
 
-/// The only child of this process that stays when all its processes have ended: their server.
-fn server_of_processes() -> u32 {
-    let answer = Process::new(|| 1, ()).start_method(StartMethod::ForkServer).start().unwrap();
-    assert_eq!(answer.join().unwrap(), 1);
-    let mut children = Vec::new();
-    wait_until("one is left", || {
-        children = children_of(process::id());
-        children.len() == 1
-    });
-    children[0] as u32
-}
-
-#[test]
-fn the_server_of_single_processes_stays_and_is_replaced() {
-    alone(|| {
-        let first = server_of_processes();
-        assert_eq!(server_of_processes(), first);
-        assert!(procession::active_children().is_empty());
-        for _ in 0..20 {
-            let server = server_of_processes();
-            signal(server, Signal::SIGKILL);
-            // It may be dying, or dead and not noticed yet.
-            assert_ne!(server_of_processes(), server);
-        }
-        // One that is stopped is none.
-        signal(server_of_processes(), Signal::SIGSTOP);
-        let process = Process::new(|x: u32| x, (5,)).start_method(StartMethod::ForkServer);
-        assert_eq!(process.start().unwrap().join().unwrap(), 5);
-    });
-}
-
 #[test]
 fn interrupts_are_the_parents() {
     alone(|| {

@@ -182,7 +182,7 @@ impl PoolBuilder {
             StartMethod::Spawn => None,
             StartMethod::ForkServer => {
                 let spares = workers.min(MOST_SPARES);
-                let server = ForkServer::new(self.preload.transpose()?, spares);
+                let server = ForkServer::new(Role::Pool, self.preload.transpose()?, spares);
                 server.prepare(workers, self.start_limit)?;
                 Some(server)
             }

@@ -126,6 +126,7 @@ impl<R> ProcessBuilder<R> {
         }
         check_stack_size(self.surroundings.stack_size)?;
         let method = StartMethod::settle(self.start_method)?;
+        let server = (method == StartMethod::ForkServer).then(forkserver::shared);
         let surroundings = self.surroundings.settle();
         let plan = Plan {
             name: self.name,
@@ -136,11 +137,14 @@ impl<R> ProcessBuilder<R> {
             start_limit: start_limit(),
             surroundings: surroundings
                 .map_err(|error| Error::system("can't pass a stream", &error))?,
-            server: (method == StartMethod::ForkServer).then(forkserver::shared),
+            server: server.clone(),
         };
         let job = Arc::new(Job::new(Arc::new(spec), None));
         let crew = Crew::start(plan)?;
         crew.submit(Arc::clone(&job), inputs, Vec::new());
+        if let Some(server) = server {
+            server.refill();
+        }
         Ok(Process { running: Running::new(crew), job, decode: self.decode })
     }
 }

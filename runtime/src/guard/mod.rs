@@ -158,7 +158,7 @@ fn tell_the_parent(socket: &OwnedFd, text: &str) -> io::Result<()> {
     let (hello, fds) = hello::receive(socket.as_fd())?;
     let page = Arc::new(Shared::<Page>::open(fds.page.as_fd())?);
     let socket = Arc::new(UnixStream::from(socket.try_clone()?));
-    let (_, mut output) = worker_ends(hello.with_rings, socket, page, fds.page.as_fd())?;
+    let (_, mut output) = worker_ends(&hello, socket, page, fds.page.as_fd())?;
     let header = Header::new(Kind::Refused, 0, text.len()).to_bytes();
     output.write([&header, text.as_bytes()])?;
     output.flush()

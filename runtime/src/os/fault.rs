@@ -10,7 +10,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -61,7 +61,8 @@ pub(crate) fn report_to(reporter: Reporter) -> io::Result<()> {
 /// told from other faults. Called once, by the thread that runs the tasks.
 pub(crate) fn watch_this_stack() -> io::Result<()> {
     let low = stack_low()?;
-    watch(low.saturating_sub(GUARD)..low + 4096)
+    tell_overflows_by(low.saturating_sub(GUARD)..low + 4096);
+    use_signal_stack()
 }
 
 /// As [`watch_this_stack`], for the thread that runs `main`, from a function near its beginning.
@@ -69,10 +70,19 @@ pub(crate) fn watch_this_stack() -> io::Result<()> {
 /// Its lowest address isn't asked for, as the C library would read `/proc/self/maps` for that. It lies
 /// the size of the stack below its top, which is above here by arguments and environment.
 pub(crate) fn watch_main_stack() -> io::Result<()> {
+    /// A copy that is forked from this process has its signal stack, too.
+    static HAS_SIGNAL_STACK: AtomicBool = AtomicBool::new(false);
     let here = 0_u8;
     let low = (&raw const here as usize).saturating_sub(main_stack_size());
     // Without a limit there is no place to tell an overflow by.
-    watch(if low == 0 { 0..0 } else { low.saturating_sub(GUARD)..low + MOST_ABOVE })
+    let overflow = if low == 0 { 0..0 } else { low.saturating_sub(GUARD)..low + MOST_ABOVE };
+    tell_overflows_by(overflow);
+    if HAS_SIGNAL_STACK.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    use_signal_stack()?;
+    HAS_SIGNAL_STACK.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 /// How large the stack of the thread that runs `main` may grow, in bytes.
@@ -83,10 +93,13 @@ pub(crate) fn main_stack_size() -> usize {
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
-/// Gives the calling thread a signal stack, and tells overflows by these addresses.
-fn watch(overflow: Range<usize>) -> io::Result<()> {
-    OVERFLOW[0].store(overflow.start, Ordering::Relaxed);
-    OVERFLOW[1].store(overflow.end, Ordering::Relaxed);
+fn tell_overflows_by(addresses: Range<usize>) {
+    OVERFLOW[0].store(addresses.start, Ordering::Relaxed);
+    OVERFLOW[1].store(addresses.end, Ordering::Relaxed);
+}
+
+/// Gives the calling thread a signal stack.
+fn use_signal_stack() -> io::Result<()> {
     // Never freed: the thread ends with the process. Nothing is written to it, since each page that is touched
     // takes part in the time of every start.
     let memory = Box::leak(Box::<[u8]>::new_uninit_slice(SIGNAL_STACK));

@@ -7,9 +7,10 @@
 
 #![expect(unsafe_code, reason = "clone, and what the C library keeps of a thread, are raw")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -166,4 +167,49 @@ pub(crate) fn replace_stream(number: usize, by: BorrowedFd<'_>) -> io::Result<()
 pub(crate) fn flush_streams() {
     // SAFETY: a null pointer stands for all streams.
     unsafe { libc::fflush(ptr::null_mut()) };
+}
+
+/// Has the kernel copy what is mapped of this process's code when it forks, as far as it was used here.
+///
+/// It leaves that out where nothing was ever written, for each copy can fetch it again from the page cache.
+/// But that takes a fault for every 64 KiB, some thirty in a worker's life and more than the fork itself. So
+/// one byte in each such mapping is written as it is, through the file that debuggers use, which needs no
+/// mapping to be writable. It costs a page each. Where that isn't allowed, things stay as they were.
+pub(crate) fn pass_code_on() -> io::Result<()> {
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    let memory = File::options().read(true).write(true).open("/proc/self/mem")?;
+    let mappings: Vec<_> = maps.lines().filter_map(Mapping::parse).collect();
+    let holds_code = |file| mappings.iter().any(|other| other.file == file && other.is("r-xp"));
+    for mapping in &mappings {
+        // Not what else is read from files, which may be any amount.
+        if (mapping.is("r--p") || mapping.is("r-xp")) && holds_code(mapping.file) {
+            let mut byte = [0];
+            memory.read_exact_at(&mut byte, mapping.start)?;
+            memory.write_all_at(&byte, mapping.start)?;
+        }
+    }
+    Ok(())
+}
+
+/// A line of proc_pid_maps(5) about a file.
+struct Mapping<'a> {
+    start: u64,
+    access: &'a str,
+    /// Its device and number.
+    file: (&'a str, &'a str),
+}
+
+impl<'a> Mapping<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, _) = fields.next()?.split_once('-')?;
+        let start = u64::from_str_radix(start, 16).ok()?;
+        let (access, _offset) = (fields.next()?, fields.next()?);
+        let file = (fields.next()?, fields.next()?);
+        (file.1 != "0").then_some(Self { start, access, file })
+    }
+
+    fn is(&self, access: &str) -> bool {
+        self.access == access
+    }
 }

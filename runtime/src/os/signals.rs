@@ -23,6 +23,16 @@ pub(crate) fn let_interrupts_in() {
     let _ = set.thread_unblock();
 }
 
+/// Forgets an interrupt that came while they were blocked, and was for somebody else.
+pub(crate) fn forget_interrupts() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: ignoring a signal runs no code; what waits is dropped by that.
+    if let Ok(before) = unsafe { sigaction(Signal::SIGINT, &ignore) } {
+        // SAFETY: the action was in force before.
+        let _ = unsafe { sigaction(Signal::SIGINT, &before) };
+    }
+}
+
 /// Makes a write to a closed pipe an error, as std's start-up does, which a worker that takes over
 /// before `main` doesn't get to.
 pub(crate) fn ignore_broken_pipes() {

@@ -93,6 +93,20 @@ pub(crate) fn receive(
     Ok((message.bytes, fds))
 }
 
+/// Waits until the buffer is full, or the peer has closed: how many bytes there are.
+pub(crate) fn read_all(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match recv(socket.as_raw_fd(), &mut buffer[filled..], MsgFlags::MSG_WAITALL) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(filled)
+}
+
 /// Looks at the bytes that wait in the socket without taking them; never blocks.
 pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;

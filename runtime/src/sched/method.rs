@@ -37,7 +37,9 @@ pub enum StartMethod {
     /// process, which takes a fraction of the time. It has one thread, so this is safe, too, whatever
     /// threads the parent has. Each pool has a server of its own, which has run the task given to
     /// [`preload`](crate::PoolBuilder::preload); all processes made by
-    /// [`Process`](crate::Process) share one, which is started with the first and stays.
+    /// [`Process`](crate::Process) share one, which is started with the first and stays. It forks ahead: some
+    /// idle copies of it, its *spares*, wait for the next starts. They are children of this process, too, but
+    /// [`active_children`](crate::active_children) doesn't show them.
     ///
     /// A pool's workers find environment, current directory and standard streams as they were when the
     /// pool was made; for a `Process` they are as at its start. All else that a process inherits, such as

@@ -15,7 +15,7 @@ use crate::os::memory::Shared;
 use crate::os::spawn::{self, CHILD_SOCKET, Source};
 use crate::os::{barrier, image, socket, spin};
 use crate::shm::heap;
-use crate::shm::page::Page;
+use crate::shm::page::{BRIEF, Page};
 use crate::transport::ParentEnd;
 use crate::transport::hello::{self, Descriptors, Hello, Nonce, Role};
 use crate::transport::ring::{Memory, ParentRing};
@@ -164,7 +164,7 @@ pub(super) fn spawn(hello: &Hello, surroundings: &Surroundings) -> io::Result<St
     let nonce = Nonce::random();
     let (ours, theirs) = socket::pair()?;
     let common = Common::new(hello.role)?;
-    common.greet(&ours, nonce, hello, Vec::new())?;
+    common.greet(&ours, nonce, hello, &[])?;
     let command = spawn::Command {
         program: &image::program(),
         argv: arguments()?,
@@ -198,7 +198,11 @@ impl Common {
         {
             return Ok(Self { page: Arc::clone(memory.page()), fd, rings: Some(memory) });
         }
-        let (page, fd) = Shared::<Page>::create(c"procession")?;
+        let name = c"procession";
+        let (page, fd) = match role {
+            Role::Process { .. } => Shared::<Page>::create_in(name, BRIEF, size_of::<Page>())?,
+            Role::Pool | Role::Server => Shared::<Page>::create(name)?,
+        };
         Ok(Self { page: Arc::new(page), fd, rings: None })
     }
 
@@ -208,9 +212,10 @@ impl Common {
         socket: &UnixStream,
         nonce: Nonce,
         hello: &Hello,
-        changes: Vec<BorrowedFd<'_>>,
+        changes: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        let fds = Descriptors { page: self.fd.as_fd(), changes, heap: heap::for_children() };
+        let (page, changes) = (self.fd.as_fd(), changes.to_vec());
+        let fds = Descriptors { page, changes, heap: heap::for_children() };
         let hello = Hello { with_rings: self.rings.is_some(), ..hello.clone() };
         hello::send(socket, nonce, &hello, fds)
     }

@@ -27,6 +27,9 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// Where the bytes begin.
+    pub(crate) const BYTES_AT: usize = std::mem::offset_of!(Outbox, bytes);
+
     fn state(&self) -> (u64, usize) {
         let word = self.word.load(Ordering::Acquire);
         (word >> LENGTH_BITS, ((word & LENGTH_MASK) as usize).min(CAPACITY))
@@ -39,7 +42,13 @@ impl Outbox {
     /// The bytes behind those that are here, for the worker to write to. What it writes there the parent
     /// sees after its death alone.
     pub(crate) fn room(&self) -> &[AtomicU8] {
-        &self.bytes[self.state().1..]
+        self.room_within(CAPACITY)
+    }
+
+    /// As [`room`](Self::room), where memory is there for the first `limit` bytes alone.
+    pub(crate) fn room_within(&self, limit: usize) -> &[AtomicU8] {
+        let bytes = &self.bytes[..limit];
+        &bytes[self.state().1.min(limit)..]
     }
 
     /// The worker appends the first `count` bytes of the [room](Self::room), all at once.

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "the type vouches for its fields")]
 
+use std::mem::offset_of;
 use std::sync::atomic::AtomicU32;
 
 use super::alarm::Alarm;
@@ -25,11 +26,18 @@ pub(crate) struct Page {
     pub(crate) hand: Hand<System>,
     /// Held by the thread that runs the tasks, whose end is seen in it.
     pub(crate) pulse: Robust,
-    pub(crate) outbox: Outbox,
     /// In a fork server's page: the process that it made last, or 0 while the kernel makes one. The kernel
     /// writes it, so that it is known even if the server dies at once.
     pub(crate) forked: AtomicU32,
+    pub(crate) outbox: Outbox,
 }
+
+/// How much of the page a single process gets: its one result is mostly short, and each 4 KiB more would be
+/// a microsecond or two of its start.
+pub(crate) const BRIEF: usize = 8192;
+
+/// How much of the outbox lies in a brief page. What is longer goes through the socket at once.
+pub(crate) const BRIEF_OUTBOX: usize = BRIEF - offset_of!(Page, outbox) - Outbox::BYTES_AT;
 
 /// The words of the two rings that lie behind the page.
 #[repr(C, align(128))]

@@ -11,8 +11,8 @@
 //! socket in which this very message waits is no worker, whatever the variable says.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
@@ -171,11 +171,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Hello, Descriptors<
     let mut head = [0; HEAD + 4];
     let (count, fds) = socket::receive(socket, &mut head)?;
     let length = u32::from_le_bytes(*head.last_chunk().expect("the head ends with a length"));
-    let mut body = vec![0; (length as usize).min(MAX)];
-    let mut stream = UnixStream::from(socket.as_fd().try_clone_to_owned()?);
-    stream.read_exact(&mut body)?;
     let incomplete = || io::Error::other("the hello is incomplete");
-    if count != head.len() {
+    let mut body = vec![0; (length as usize).min(MAX)];
+    if count != head.len() || socket::read_all(socket, &mut body)? != body.len() {
         return Err(incomplete());
     }
     let mut fds = fds.into_iter();
@@ -192,6 +190,8 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Hello, Descriptors<
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     fn hello() -> Hello {

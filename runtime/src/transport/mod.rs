@@ -37,9 +37,11 @@ use std::time::Duration;
 use frame::{Body, Header, Malformed};
 use ring::Watch;
 
+use self::hello::{Hello, Role};
 use crate::os::epoll::Interest;
 use crate::os::memory::{Shared, copy_in};
-use crate::shm::page::Page;
+use crate::shm::outbox;
+use crate::shm::page::{BRIEF_OUTBOX, Page};
 
 /// Bytes that frames may refer to instead of copying them.
 pub(crate) type SharedBytes = Arc<Vec<u8>>;
@@ -139,16 +141,19 @@ pub(crate) trait WorkerInput: Send {
 /// # Errors
 /// The memory can't be mapped.
 pub(crate) fn worker_ends(
-    with_rings: bool,
+    hello: &Hello,
     socket: Arc<UnixStream>,
     page: Arc<Shared<Page>>,
     memory: BorrowedFd<'_>,
 ) -> io::Result<(Box<dyn WorkerInput>, Box<dyn WorkerOutput>)> {
-    if with_rings {
+    if hello.with_rings {
         let (input, output) = ring::worker_ends(socket, page, memory)?;
         Ok((Box::new(input), Box::new(output)))
     } else {
-        let (input, output) = socket::worker_ends(socket, page);
+        // As the parent has reserved it.
+        let is_brief = matches!(hello.role, Role::Process { .. });
+        let outbox = if is_brief { BRIEF_OUTBOX } else { outbox::CAPACITY };
+        let (input, output) = socket::worker_ends(socket, page, outbox);
         Ok((Box::new(input), Box::new(output)))
     }
 }
@@ -168,8 +173,13 @@ pub(crate) trait WorkerOutput: Send {
     /// The parent has gone.
     ///
     /// # Panics
-    /// More than [`ROOM`] is wanted.
+    /// More than [`most`](Self::most) is wanted.
     fn room(&mut self, least: usize) -> io::Result<&[AtomicU8]>;
+
+    /// How much room there can be: at most, and for pools always, [`ROOM`].
+    fn most(&self) -> usize {
+        ROOM
+    }
 
     /// Publishes the first `count` bytes of the room.
     ///
@@ -202,7 +212,7 @@ pub(crate) trait WorkerOutput: Send {
     fn write(&mut self, parts: [&[u8]; 2]) -> io::Result<()> {
         let [first, second] = parts;
         let length = first.len() + second.len();
-        if length > ROOM {
+        if length > self.most() {
             return self.stream(parts);
         }
         let room = self.room(length)?;

@@ -149,6 +149,8 @@ pub(crate) struct SocketInput {
 pub(crate) struct SocketOutput {
     socket: Arc<UnixStream>,
     page: Arc<Shared<Page>>,
+    /// How many bytes of the outbox there are.
+    capacity: usize,
     /// What is being sent, kept for its memory.
     sending: Vec<u8>,
 }
@@ -160,10 +162,11 @@ const ENOUGH: usize = outbox::CAPACITY / 2;
 pub(crate) fn worker_ends(
     socket: Arc<UnixStream>,
     page: Arc<Shared<Page>>,
+    capacity: usize,
 ) -> (SocketInput, SocketOutput) {
     (
         SocketInput { socket: Arc::clone(&socket), incoming: Incoming::default() },
-        SocketOutput { socket, page, sending: Vec::new() },
+        SocketOutput { socket, page, capacity, sending: Vec::new() },
     )
 }
 
@@ -201,11 +204,15 @@ impl WorkerInput for SocketInput {
 
 impl WorkerOutput for SocketOutput {
     fn room(&mut self, least: usize) -> io::Result<&[AtomicU8]> {
-        assert!(least <= ROOM, "the room has its limit");
-        if self.page.outbox.room().len() < least {
+        assert!(least <= ROOM.min(self.capacity), "the room has its limit");
+        if self.page.outbox.room_within(self.capacity).len() < least {
             self.flush()?;
         }
-        Ok(self.page.outbox.room())
+        Ok(self.page.outbox.room_within(self.capacity))
+    }
+
+    fn most(&self) -> usize {
+        ROOM.min(self.capacity)
     }
 
     fn publish(&mut self, count: usize) -> io::Result<()> {

@@ -12,7 +12,7 @@
 //! for its hello, for a moment or parked for later, and goes the way of any worker from there.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
@@ -22,7 +22,7 @@ use super::life::{self, Never};
 use super::{build, identity, panics, tasks};
 use crate::os::fork::{self, Alone, Forked};
 use crate::os::memory::Shared;
-use crate::os::{environment, exit, signals, socket, wait};
+use crate::os::{environment, exit, fault, signals, socket, wait};
 use crate::shm::heap;
 use crate::shm::page::Page;
 use crate::transport::codec;
@@ -56,12 +56,17 @@ pub(super) fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Resu
             (Kind::Init, None) => {
                 line.preload(&body, &bound)?;
                 alone = Some(line.check_alone("the preload task has left threads running"));
+                let _ = fork::pass_code_on();
                 line.say(Kind::InitDone, 0, &[]);
             }
             (Kind::Fork, Some(worker)) => {
-                let alone = alone.get_or_insert_with(|| {
-                    line.check_alone("the program starts threads before its `main`")
-                });
+                if alone.is_none() {
+                    let why = "the program starts threads before its `main`";
+                    alone = Some(line.check_alone(why));
+                    prepare()?;
+                    let _ = fork::pass_code_on();
+                }
+                let alone = alone.as_ref().expect("it was looked at");
                 match alone.fork_sibling(&page.forked) {
                     Ok(Forked::Caller(pid)) => {
                         // The copy is the one that counts: the parent sees when that is closed.
@@ -82,6 +87,17 @@ pub(super) fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Resu
             _ => return Err(not_understood()),
         }
     }
+}
+
+/// Does what would be the same in each new process, so that it is done once: a process has to copy each page
+/// that it changes, and to look up again what it is the first to call. Where a task was preloaded this is
+/// left to them, for the task may have set handlers of its own, over which a worker's stand.
+fn prepare() -> io::Result<()> {
+    life::watch_ends()?;
+    fault::watch_main_stack()?;
+    // The C library is asked for the call that registers destructors of thread-locals.
+    let _ = panics::catch(|| ());
+    Ok(())
 }
 
 fn not_understood() -> io::Error {
@@ -109,10 +125,12 @@ impl Line {
     fn next(&mut self) -> io::Result<(Header, Vec<u8>, Option<OwnedFd>)> {
         wait_for_news(self.socket.as_fd(), self.parent.as_ref())?;
         let mut head = [0; Header::SIZE];
-        let (count, fds) = socket::receive(self.socket.as_fd(), &mut head)?;
-        if count == 0 {
-            exit::leave(0);
-        }
+        let (count, fds) = match socket::receive(self.socket.as_fd(), &mut head) {
+            Ok((0, _)) => exit::leave(0),
+            // It has ended, and hadn't read the latest answers.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => exit::leave(0),
+            received => received?,
+        };
         self.socket.read_exact(&mut head[count..])?;
         let header = Header::from_bytes(head).map_err(|bad| io::Error::other(bad.to_string()))?;
         let mut body = Vec::new();
@@ -209,7 +227,9 @@ pub(super) fn change(changes: &Changes, fds: Vec<OwnedFd>, role: Role) -> io::Re
     let env = changes.env.iter().cloned().map(|(name, value)| (os(name), value.map(os)));
     environment::change(&env.collect::<Vec<_>>());
     if role != Role::Pool {
-        // The server has them blocked, for pools' workers.
+        // The server has them blocked, for pools' workers. One that came while this process was a spare is not
+        // its own.
+        signals::forget_interrupts();
         signals::let_interrupts_in();
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::thread;
 
 use super::outlet::Outlet;
@@ -55,10 +55,10 @@ pub(super) enum Never {}
 fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Result<Never> {
     let page = Arc::new(Shared::<Page>::open(page_fd.as_fd())?);
     let socket = Arc::new(UnixStream::from(socket));
-    let (input, output) =
-        worker_ends(hello.with_rings, Arc::clone(&socket), Arc::clone(&page), page_fd.as_fd())?;
-    drop(page_fd);
     let role = hello.role;
+    let (input, output) =
+        worker_ends(&hello, Arc::clone(&socket), Arc::clone(&page), page_fd.as_fd())?;
+    drop(page_fd);
     let tied_to_parent = role != Role::Process { daemon: false };
     let mut outlet = Outlet::new(output, tied_to_parent);
     if !hello.build.agrees_with(build::own()) {
@@ -74,15 +74,7 @@ fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Result<Never> {
     }
     let _ = PAGE.set(Arc::clone(&page));
     let _ = WORKER.set(process::id());
-    fault::report_to(|number, address, overflow| {
-        let address = address as u64;
-        tell(if overflow {
-            End::StackOverflow { address }
-        } else {
-            End::Signal { number, address }
-        });
-    })?;
-    exit::at_exit(tell_of_exit);
+    watch_ends()?;
     panics::install(Some(Arc::clone(&page)));
 
     let parent = hello.parent;
@@ -121,6 +113,22 @@ fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Result<Never> {
     loop {
         thread::park();
     }
+}
+
+/// Has crashes and exits told in the page, once there is one. A process that was forked from one that has
+/// called this has it done.
+pub(super) fn watch_ends() -> io::Result<()> {
+    static WATCHED: Once = Once::new();
+    fault::report_to(|number, address, overflow| {
+        let address = address as u64;
+        tell(if overflow {
+            End::StackOverflow { address }
+        } else {
+            End::Signal { number, address }
+        });
+    })?;
+    WATCHED.call_once(|| exit::at_exit(tell_of_exit));
+    Ok(())
 }
 
 /// Ends the process in the usual way: buffers are flushed, exit handlers run.

@@ -57,6 +57,8 @@ pub(super) struct Runner {
     /// How many more frames of the latest callable aren't timed.
     untimed: u32,
     sent: Instant,
+    /// How long results may gather. What a single process has to tell, it tells at its end.
+    patience: Duration,
     /// The process that results go to.
     parent: u32,
 }
@@ -85,6 +87,7 @@ impl Tasks {
             result: Vec::new(),
             untimed: 0,
             sent: Instant::now(),
+            patience: if role == Role::Pool { PATIENCE } else { Duration::MAX },
             parent,
         };
         Self { input, runner, boards: Boards::default(), role }
@@ -204,7 +207,7 @@ impl Runner {
             self.outlet.put(Kind::Spent, done, &clock::nanos_of(spent).to_le_bytes());
         }
         self.untimed = if spent < TINY { UNTIMED } else { 0 };
-        if now - self.sent > PATIENCE {
+        if now - self.sent > self.patience {
             self.flush();
             self.sent = now;
         }

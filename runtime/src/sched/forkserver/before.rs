@@ -4,7 +4,7 @@
 //! at its start; the server's may be older.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,8 +18,11 @@ use crate::os::spawn::Source;
 use crate::sched::start::Surroundings;
 use crate::transport::hello::{self, Changes};
 
+type Variables = Vec<(OsString, OsString)>;
+
 pub(super) struct Before {
-    env: HashMap<OsString, OsString>,
+    /// In the order of the environment.
+    env: Variables,
     /// Device and number.
     directory: Option<(u64, u64)>,
 }
@@ -51,25 +54,16 @@ impl Before {
         null: Option<BorrowedFd<'a>>,
         own: [BorrowedFd<'a>; 3],
     ) -> io::Result<(Changes, Vec<BorrowedFd<'a>>)> {
-        let mut wanted: HashMap<OsString, OsString> = HashMap::new();
-        if !surroundings.clear_env {
-            wanted.extend(std::env::vars_os());
-        }
-        wanted.extend(surroundings.env.iter().cloned());
-        wanted.remove(OsStr::new(hello::VARIABLE));
         let holds_zero = |text: &OsString| text.as_bytes().contains(&0);
         if surroundings.env.iter().any(|(name, value)| holds_zero(name) || holds_zero(value)) {
             // The one who spawns says so.
             return Err(ErrorKind::InvalidInput.into());
         }
-        let gone = self.env.keys().filter(|name| !wanted.contains_key(*name));
-        let mut env: Vec<_> = gone.map(|name| (name.clone().into_vec(), None)).collect();
-        env.extend(
-            wanted
-                .into_iter()
-                .filter(|(name, value)| self.env.get(name) != Some(value))
-                .map(|(name, value)| (name.into_vec(), Some(value.into_vec()))),
-        );
+        let now: Variables =
+            if surroundings.clear_env { Vec::new() } else { std::env::vars_os().collect() };
+        // As nearly always.
+        let is_same = surroundings.env.is_empty() && now == self.env;
+        let env = if is_same { Vec::new() } else { self.difference(now, &surroundings.env) };
 
         let mut fds: Vec<_> = directory.map(AsFd::as_fd).into_iter().collect();
         let mut streams = [false; 3];
@@ -86,6 +80,28 @@ impl Before {
         }
         Ok((Changes { env, directory: directory.is_some(), streams }, fds))
     }
+
+    /// How to come from the server's environment to this one, with these variables in it.
+    fn difference(&self, now: Variables, set: &Variables) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let before = to_map(self.env.iter().cloned());
+        let wanted = to_map(now.into_iter().chain(set.iter().cloned()));
+        let gone = before.keys().filter(|name| !wanted.contains_key(*name));
+        let mut changes: Vec<_> = gone.map(|name| (name.clone().into_vec(), None)).collect();
+        changes.extend(
+            wanted
+                .into_iter()
+                .filter(|(name, value)| before.get(name) != Some(value))
+                .map(|(name, value)| (name.into_vec(), Some(value.into_vec()))),
+        );
+        changes
+    }
+}
+
+/// What comes later counts.
+fn to_map(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> HashMap<OsString, OsString> {
+    variables.into_iter().filter(|(name, _)| name != hello::VARIABLE).collect()
 }
 
 /// Which directory this process is in.

@@ -25,9 +25,7 @@ use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::libc;
-
-use self::server::Trouble;
+use self::server::{PATIENCE, Trouble, is_unsent};
 use super::staff::Task;
 use super::start::{self, Started, Surroundings};
 use super::turnover::cant_start;
@@ -40,8 +38,15 @@ pub(super) use self::server::Server;
 /// So many servers in a row may be killed during one start.
 const TRIES: usize = 3;
 
+/// So many processes are kept ready for [`Process`](crate::Process): one for the next start, and one that is
+/// being made meanwhile. Each takes some 30 KiB of its own, 50 KiB of page tables, and what the kernel keeps of
+/// a process.
+const SPARES: usize = 2;
+
 /// Makes workers by forking, with one server after the other if these are killed.
 pub(crate) struct ForkServer {
+    /// What it makes: workers of a pool, or single processes.
+    makes: Role,
     preload: Option<Task>,
     /// How many workers are kept ready.
     spares: usize,
@@ -64,7 +69,7 @@ pub(crate) fn shared() -> Arc<ForkServer> {
             // A copy of this process, which somebody has forked, has no part in the other one's server.
             let foreign = other.as_ref().map(|(_, server)| Arc::clone(server));
             std::mem::forget(foreign);
-            let server = ForkServer::new(None, 0);
+            let server = ForkServer::new(Role::Process { daemon: false }, None, SPARES);
             *shared = Some((process::id(), Arc::clone(&server)));
             server
         }
@@ -73,8 +78,8 @@ pub(crate) fn shared() -> Arc<ForkServer> {
 
 impl ForkServer {
     /// Starts nothing yet.
-    pub(crate) fn new(preload: Option<Task>, spares: usize) -> Arc<Self> {
-        Arc::new(Self { preload, spares, current: Mutex::default() })
+    pub(crate) fn new(makes: Role, preload: Option<Task>, spares: usize) -> Arc<Self> {
+        Arc::new(Self { makes, preload, spares, current: Mutex::default() })
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -114,7 +119,7 @@ impl ForkServer {
             }
             old => {
                 old.iter().for_each(|server| server.end());
-                let server = Server::launch(self.preload.as_ref())?;
+                let server = Server::launch(self.makes, self.preload.as_ref())?;
                 current.server = Some(Arc::clone(&server));
                 Ok(server)
             }
@@ -130,12 +135,8 @@ impl ForkServer {
         hello.changes = Some(Changes::default());
         let server = self.server()?;
         let mut line = server.line();
-        let taken = server.take(&mut line, &hello);
-        if taken.is_ok() {
-            // A spare that can't be had now is asked for at the next start.
-            let _ = server.ask_for(&mut line, self.spares);
-        }
-        server.watch_spares(&mut line);
+        let taken = server.take(&mut line, &hello, &[], PATIENCE);
+        server.refill(&mut line, if taken.is_ok() { self.spares } else { 0 });
         match taken {
             Ok(started) => Ok(started),
             Err(Trouble::System(error)) => Err(error),
@@ -151,13 +152,7 @@ impl ForkServer {
             let server = self.server()?;
             match server.make(&mut hello, surroundings) {
                 Ok(started) => return Ok(started),
-                // It has more to change than a message holds, or a stream that is closed.
-                Err(Trouble::System(error))
-                    if error.kind() == ErrorKind::InvalidInput
-                        || error.raw_os_error() == Some(libc::EBADF) =>
-                {
-                    break;
-                }
+                Err(Trouble::System(error)) if is_unsent(&error) => break,
                 Err(Trouble::System(error)) => return Err(error),
                 Err(Trouble::Gone { was_killed: true, .. }) => {}
                 Err(Trouble::Gone { .. } | Trouble::Later) => {
@@ -169,6 +164,15 @@ impl ForkServer {
         // It takes longer, and is the same.
         hello.changes = None;
         start::spawn(&hello, surroundings)
+    }
+
+    /// Has processes made ahead, for the next starts. To be called when a started one has all that it needs,
+    /// since this takes as long as starting it.
+    pub(crate) fn refill(&self) {
+        let server = self.current().server.clone();
+        if let Some(server) = server {
+            server.refill(&mut server.line(), self.spares);
+        }
     }
 
     /// Ends the server, and makes no more.

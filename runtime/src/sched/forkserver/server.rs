@@ -31,7 +31,7 @@ use crate::worker::identity;
 
 /// How long a pool waits for a server that serves: many times what a fork takes, and short enough for the
 /// pool's lock, which is held meanwhile. What takes longer is fetched at the next try.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long the start of a single process waits for one, before it is spawned instead.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -42,6 +42,8 @@ pub(in crate::sched) struct Server {
     pidfd: Arc<OwnedFd>,
     page: Arc<Shared<Page>>,
     pub(super) program: CString,
+    /// What it makes: workers of a pool, or single processes.
+    makes: Role,
     /// The name of the task that it preloads.
     task: Option<String>,
     /// What it was started with.
@@ -111,7 +113,7 @@ impl From<io::Error> for Trouble {
 }
 
 impl Server {
-    pub(super) fn launch(preload: Option<&Task>) -> io::Result<Arc<Self>> {
+    pub(super) fn launch(makes: Role, preload: Option<&Task>) -> io::Result<Arc<Self>> {
         let supervisor = supervisor::get().map_err(|error| io::Error::other(error.to_string()))?;
         let surroundings = Surroundings::default();
         let lineage = identity::lineage().to_vec();
@@ -136,6 +138,7 @@ impl Server {
             pidfd: Arc::clone(&pidfd),
             page,
             program,
+            makes,
             task: preload.map(|task| task.name.clone()),
             before,
             line: Mutex::new(line),
@@ -167,47 +170,16 @@ impl Server {
         line.refusal.take().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Gives a spare its hello, or a worker that is made now.
-    pub(super) fn take(&self, line: &mut Line, hello: &Hello) -> Result<Started, Trouble> {
-        self.listen(line);
-        loop {
-            if line.spares.is_empty() {
-                if matches!(line.state, State::Preparing) {
-                    return Err(Trouble::Later);
-                }
-                self.ask_for(line, 1)?;
-                let came = |line: &Line| !line.spares.is_empty() || line.asked.is_empty();
-                self.wait(line, Some(PATIENCE), came)?;
-            }
-            if let Some(error) = line.refusal.take() {
-                return Err(error.into());
-            }
-            let Some(spare) = line.spares.pop_front() else { return Err(Trouble::Later) };
-            if let Some(token) = spare.token {
-                supervise(|supervisor| supervisor.leave(token));
-            }
-            match send_hello(&spare.seat, hello, Vec::new()) {
-                Ok(()) => return Ok(spare.start()),
-                Err(error) => {
-                    let is_dead =
-                        matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
-                    spare.let_go();
-                    if !is_dead {
-                        return Err(error.into());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Makes a process with these surroundings. Its hello waits for it.
+    /// Makes a process with these surroundings.
     pub(super) fn make(
         &self,
         hello: &mut Hello,
         surroundings: &Surroundings,
     ) -> Result<Started, Trouble> {
         let mut line = self.line();
-        self.wait(&mut line, Some(LIMIT), |line| matches!(line.state, State::Serving))?;
+        if line.spares.is_empty() {
+            self.wait(&mut line, Some(LIMIT), |line| matches!(line.state, State::Serving))?;
+        }
         let directory = self.before.directory_for(surroundings)?;
         let null = surroundings.stdio[1..].iter().any(Stdio::is_null);
         let null = null.then(|| File::options().write(true).open("/dev/null")).transpose()?;
@@ -216,20 +188,67 @@ impl Server {
         let own = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         let (changes, fds) = self.before.changes(surroundings, directory.as_ref(), null, own)?;
         hello.changes = Some(changes);
-        let seat = Seat::new(hello.role)?;
-        send_hello(&seat.0, hello, fds)?;
-        self.ask(&mut line, seat)?;
-        self.wait(&mut line, Some(LIMIT), |line| line.asked.is_empty())?;
-        if let Some(error) = line.refusal.take() {
-            return Err(error.into());
+        self.take(&mut line, hello, &fds, LIMIT)
+    }
+
+    /// Gives a spare its hello, or a worker that is made now, which is waited for so long.
+    pub(super) fn take(
+        &self,
+        line: &mut Line,
+        hello: &Hello,
+        changes: &[BorrowedFd<'_>],
+        patience: Duration,
+    ) -> Result<Started, Trouble> {
+        loop {
+            if line.spares.is_empty() {
+                self.listen(line);
+            }
+            if line.spares.is_empty() {
+                if matches!(line.state, State::Preparing) {
+                    return Err(Trouble::Later);
+                }
+                // What couldn't be made ahead perhaps can be made now.
+                line.refusal = None;
+                self.ask_for(line, 1)?;
+                let came = |line: &Line| !line.spares.is_empty() || line.asked.is_empty();
+                self.wait(line, Some(patience), came)?;
+            }
+            let Some(mut spare) = line.spares.pop_front() else {
+                return Err(line.refusal.take().map_or(Trouble::Later, Trouble::System));
+            };
+            if let Some(token) = spare.token.take() {
+                supervise(|supervisor| supervisor.leave(token));
+            }
+            let Err(error) = spare.seat.send_hello(hello, changes) else {
+                return Ok(spare.start());
+            };
+            match error.kind() {
+                // It has been killed. The next one.
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => spare.let_go(),
+                _ if is_unsent(&error) => {
+                    line.spares.push_front(spare);
+                    return Err(error.into());
+                }
+                _ => {
+                    spare.let_go();
+                    return Err(error.into());
+                }
+            }
         }
-        line.spares.pop_back().map(Spare::start).ok_or(Trouble::Later)
+    }
+
+    /// Takes in what it has made ahead, and asks for as many more as are missing. What can't be had now is
+    /// asked for the next time.
+    pub(super) fn refill(&self, line: &mut Line, count: usize) {
+        self.listen(line);
+        let _ = self.ask_for(line, count);
+        self.watch_spares(line);
     }
 
     /// Asks until so many are there or on their way.
     pub(super) fn ask_for(&self, line: &mut Line, count: usize) -> Result<(), Trouble> {
         while !line.is_over() && line.spares.len() + line.asked.len() < count {
-            self.ask(line, Seat::new(Role::Pool)?)?;
+            self.ask(line, Seat::new(self.makes)?)?;
         }
         Ok(())
     }
@@ -459,7 +478,7 @@ impl Server {
     }
 
     /// Has the supervisor reap spares that end.
-    pub(super) fn watch_spares(&self, line: &mut Line) {
+    fn watch_spares(&self, line: &mut Line) {
         for spare in line.spares.iter_mut().filter(|spare| spare.token.is_none()) {
             supervise(|supervisor| {
                 let token = supervisor.watch_alone(spare.pid, Arc::clone(&spare.pidfd), None);
@@ -488,6 +507,10 @@ impl Seat {
         let (socket, theirs) = socket::pair()?;
         Ok((Self { socket, common: Common::new(role)? }, theirs))
     }
+
+    fn send_hello(&self, hello: &Hello, changes: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.common.greet(&self.socket, Nonce::random(), hello, changes)
+    }
 }
 
 impl Spare {
@@ -504,8 +527,9 @@ impl Spare {
     }
 }
 
-fn send_hello(seat: &Seat, hello: &Hello, changes: Vec<BorrowedFd<'_>>) -> io::Result<()> {
-    seat.common.greet(&seat.socket, Nonce::random(), hello, changes)
+/// Whether a hello has gone nowhere: it has more to change than a message holds, or a stream that is closed.
+pub(super) fn is_unsent(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::InvalidInput || error.raw_os_error() == Some(libc::EBADF)
 }
 
 /// What a process is that a server says it has made.
