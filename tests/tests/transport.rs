@@ -106,6 +106,42 @@ fn pid() -> u32 {
     std::process::id()
 }
 
+/// The memory that a process has for itself, in bytes.
+fn own_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// What long bytes were sent from is used again, and neither side keeps it.
+#[test]
+fn long_calls_leave_no_memory_behind() {
+    const LENGTH: usize = 33 << 20;
+    alone(|| {
+        let pool = Pool::builder().processes(1).build().unwrap();
+        let both = [std::process::id(), pool.apply(pid, ()).unwrap()];
+        let idle = both.map(own_memory);
+        for round in 0..3 {
+            // So long that the allocator gives all of it back.
+            let mut much = bytes(round, LENGTH);
+            for _ in 0..3 {
+                much = pool.apply(echo, (much,)).unwrap();
+                // Twice what a call has on its way, at most.
+                let now = both.map(own_memory);
+                let is_bounded = |(now, idle)| now < idle + (160 << 20);
+                assert!(now.into_iter().zip(idle).all(is_bounded), "{now:?}, at first {idle:?}");
+            }
+            let back = pool.map(echo, [much]).unwrap();
+            assert!(back[0] == bytes(round, LENGTH));
+            drop(back);
+            let is_back = |process: u32, idle| own_memory(process) <= idle + (4 << 20);
+            wait_until("the memory has been given back", || {
+                both.iter().zip(idle).all(|(process, idle)| is_back(*process, idle))
+            });
+        }
+    });
+}
+
 /// Nobody looks again and again while there is nothing to do.
 #[test]
 fn an_idle_pool_takes_no_processor_time() {

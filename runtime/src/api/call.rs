@@ -169,8 +169,8 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         E: Callback<Error>,
     {
         const { F::CHECK };
-        let call = self.one(&args);
-        call.run(one_result)
+        let call = self.one(args);
+        call.run(one_result, take_one)
     }
 
     /// Runs it once; the result is asked for later.
@@ -181,7 +181,7 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         E: Callback<Error>,
     {
         const { F::CHECK };
-        let call = self.one(&args);
+        let call = self.one(args);
         call.start(one_result)
     }
 
@@ -196,7 +196,7 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         E: Callback<Error>,
     {
         const { F::CHECK };
-        self.many(inputs.into_iter().map(|input| (input,)), true).run_all()
+        self.many(inputs.into_iter().map(|input| (input,)), true).run(all_results, target::take_all)
     }
 
     /// As [`map`](Self::map), without waiting.
@@ -224,7 +224,7 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         E: Callback<Error>,
     {
         const { F::CHECK };
-        self.many(inputs, true).run_all()
+        self.many(inputs, true).run(all_results, target::take_all)
     }
 
     /// As [`starmap`](Self::starmap), without waiting.
@@ -241,7 +241,7 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         self.many(inputs, true).start(all_results)
     }
 
-    fn one<M>(self, args: &F::Args) -> Ready<'p, S, E>
+    fn one<M>(self, args: F::Args) -> Ready<'p, S, E>
     where
         F: TaskFn<M>,
     {
@@ -291,13 +291,15 @@ impl<'p, F> Call<'p, F> {
     {
         const { F::CHECK };
         let ready = self.many(inputs.into_iter().map(|input| (input,)), false);
-        ready
-            .run(|spec, outcome| {
-                Ok((0..outcome.items())
-                    .map(|item| target::decode(spec, outcome, item, Some(item)))
-                    .collect())
-            })
-            .unwrap_or_else(|error| vec![Err(error)])
+        let decode = |spec: &Spec, outcome: &Outcome| {
+            let items = 0..outcome.items();
+            Ok(items.map(|item| target::decode(spec, outcome, item, Some(item))).collect())
+        };
+        let take = |spec: &Spec, mut outcome: Outcome| {
+            let items = 0..outcome.items();
+            Ok(items.map(|item| target::take(spec, &mut outcome, item, Some(item))).collect())
+        };
+        ready.run(decode, take).unwrap_or_else(|error| vec![Err(error)])
     }
 
     /// Runs it on every input, taken as results are taken out, and gives the results in input order.
@@ -333,7 +335,7 @@ impl<'p, F> Call<'p, F> {
         let Self { crew, f, options, .. } = self;
         let (spec, failure) = options.spec(&f, Items::Stream);
         let item_size = target::inputs_for::<F::Args>().fixed_size();
-        let next = move |into: &mut Inputs| Some(target::encode_typed(into, &inputs.next()?));
+        let next = move |into: &mut Inputs| Some(target::encode_typed(into, inputs.next()?));
         Stream::new(Arc::clone(crew), spec, options.buffer, failure, item_size, Box::new(next))
     }
 }
@@ -409,6 +411,9 @@ fn of_type(latest: Option<&(TypeId, Arc<Spec>)>, id: TypeId) -> Option<Arc<Spec>
     latest.filter(|(latest, _)| *latest == id).map(|(_, spec)| Arc::clone(spec))
 }
 
+/// As [`Decode`], where nobody else will ask for the results.
+type Take<R> = fn(&Spec, Outcome) -> Result<R, Error>;
+
 type Failed = Vec<(u32, Error)>;
 
 /// A call whose arguments are encoded.
@@ -423,7 +428,7 @@ struct Ready<'p, S, E> {
 }
 
 impl<S, E> Ready<'_, S, E> {
-    fn run<R: 'static>(self, decode: Decode<R>) -> Result<R, Error>
+    fn run<R: 'static>(self, decode: Decode<R>, take: Take<R>) -> Result<R, Error>
     where
         S: Callback<R>,
         E: Callback<Error>,
@@ -431,24 +436,11 @@ impl<S, E> Ready<'_, S, E> {
         let crew = self.crew;
         let (job, inputs, failed) = self.into_job(decode);
         crew.run(&job, inputs, failed);
-        let outcome = job.outcome().expect(OUTCOME);
-        decode(&job.spec, outcome)
-    }
-
-    /// As [`run`](Self::run), for all results of many items.
-    fn run_all<R: DeserializeOwned + 'static>(self) -> Result<Vec<R>, Error>
-    where
-        S: Callback<Vec<R>>,
-        E: Callback<Error>,
-    {
-        let crew = self.crew;
-        let (job, inputs, failed) = self.into_job(all_results);
-        crew.run(&job, inputs, failed);
         let spec = Arc::clone(&job.spec);
-        // A callback may have to see the outcome, too.
-        match Arc::try_unwrap(job).map(Job::into_outcome) {
-            Ok(outcome) => target::into_all(&spec, outcome.expect(OUTCOME)),
-            Err(job) => all_results(&spec, job.outcome().expect(OUTCOME)),
+        match Arc::try_unwrap(job) {
+            Ok(job) => take(&spec, job.into_outcome().expect(OUTCOME)),
+            // A callback has it, too, or whoever has just finished it.
+            Err(job) => decode(&spec, job.outcome().expect(OUTCOME)),
         }
     }
 
@@ -508,11 +500,15 @@ pub(super) fn by_name<R: DeserializeOwned + 'static>(
         on_success: (),
         on_error: (),
     };
-    ready.run(one_result)
+    ready.run(one_result, take_one)
 }
 
 fn one_result<R: DeserializeOwned + 'static>(spec: &Spec, outcome: &Outcome) -> Result<R, Error> {
     target::decode(spec, outcome, 0, None)
+}
+
+fn take_one<R: DeserializeOwned + 'static>(spec: &Spec, mut outcome: Outcome) -> Result<R, Error> {
+    target::take(spec, &mut outcome, 0, None)
 }
 
 fn all_results<R: DeserializeOwned + 'static>(

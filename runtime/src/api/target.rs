@@ -11,7 +11,7 @@ use crate::callable::arguments::Arguments;
 use crate::callable::identity::callee_of;
 use crate::callable::task_fn::TaskFn;
 use crate::error::{Error, Kind};
-use crate::os::memory::copy_in;
+use crate::os::memory::{append, copy_in};
 use crate::sched::{Bound, Crew, Inputs, Outcome, Spec, Task};
 use crate::transport::board::INPUTS;
 use crate::transport::codec::cells::{self, Shape};
@@ -84,8 +84,8 @@ pub(super) fn encode(inputs: &mut Inputs, arguments: &impl Serialize) -> Result<
 }
 
 /// As [`encode_typed`], where handles are collected already.
-fn encode_one(inputs: &mut Inputs, arguments: &impl Arguments) -> Result<(), Error> {
-    inputs.push(|out| arguments.encode(out)).map_err(cant_be_encoded)
+fn encode_one(inputs: &mut Inputs, arguments: impl Arguments) -> Result<(), Error> {
+    inputs.push_apart(|out| arguments.encode_apart(out)).map_err(cant_be_encoded)
 }
 
 fn cant_be_encoded(error: codec::Error) -> Error {
@@ -100,9 +100,9 @@ fn too_many() -> Error {
 }
 
 /// Appends an item's arguments, where their types are known.
-pub(super) fn encode_typed<A: Arguments>(inputs: &mut Inputs, arguments: &A) -> Result<(), Error> {
+pub(super) fn encode_typed<A: Arguments>(inputs: &mut Inputs, arguments: A) -> Result<(), Error> {
     if A::fixed_size().is_some() && inputs.fixed_size().is_some() {
-        let write = |item: &&A, to: &mut Vec<u8>| item.write(|bytes| to.extend_from_slice(bytes));
+        let write = |item: &A, to: &mut Vec<u8>| item.write(|bytes| to.extend_from_slice(bytes));
         inputs.extend_fixed(&mut std::iter::once(arguments), usize::MAX, write);
         return Ok(());
     }
@@ -110,8 +110,8 @@ pub(super) fn encode_typed<A: Arguments>(inputs: &mut Inputs, arguments: &A) -> 
 }
 
 /// The arguments of a single call.
-pub(super) fn encode_one_call<A: Arguments>(arguments: &A) -> Result<Inputs, Error> {
-    Inputs::one(A::fixed_size(), |out| arguments.encode(out)).map_err(cant_be_encoded)
+pub(super) fn encode_one_call<A: Arguments>(arguments: A) -> Result<Inputs, Error> {
+    Inputs::one(A::fixed_size(), |out| arguments.encode_apart(out)).map_err(cant_be_encoded)
 }
 
 /// Items of these arguments, none yet.
@@ -190,7 +190,7 @@ fn push_all<A: Arguments>(
     for item in items {
         let index = u32::try_from(inputs.len()).ok().filter(|_| inputs.len() < MOST_ITEMS);
         let index = index.ok_or_else(too_many)?;
-        if let Err(error) = encode_one(inputs, &item) {
+        if let Err(error) = encode_one(inputs, item) {
             failed.push((index, error.of_task(&spec.task).at_index(Some(index as usize))));
             inputs.push_gap();
         }
@@ -208,6 +208,11 @@ pub(super) fn decode<R: DeserializeOwned + 'static>(
     item: usize,
     index: Option<usize>,
 ) -> Result<R, Error> {
+    if let Some((head, tail)) = outcome.large(item).filter(|(head, _)| is_apart(spec, head)) {
+        let mut copy = Vec::new();
+        append(tail, &mut copy);
+        return decode_apart(spec, head, copy, index);
+    }
     let bytes = outcome.get(item)?;
     let decoded = match spec.typed {
         true => passing::receiving(|| typed::decode(&bytes)),
@@ -216,23 +221,39 @@ pub(super) fn decode<R: DeserializeOwned + 'static>(
     decoded.map_err(|error| cant_be_decoded(spec, &error, index))
 }
 
+/// As [`decode`], of an item that nobody asks for again: a long result keeps the memory in which it came.
+pub(super) fn take<R: DeserializeOwned + 'static>(
+    spec: &Spec,
+    outcome: &mut Outcome,
+    item: usize,
+    index: Option<usize>,
+) -> Result<R, Error> {
+    if outcome.large(item).is_some_and(|(head, _)| is_apart(spec, head))
+        && let Some((head, tail)) = outcome.take_large(item)
+    {
+        return decode_apart(spec, &head, tail, index);
+    }
+    decode(spec, outcome, item, index)
+}
+
+/// Whether a large result has come in two parts that mean something.
+fn is_apart(spec: &Spec, head: &[u8]) -> bool {
+    spec.typed && !head.is_empty()
+}
+
+fn decode_apart<R: DeserializeOwned + 'static>(
+    spec: &Spec,
+    head: &[u8],
+    tail: Vec<u8>,
+    index: Option<usize>,
+) -> Result<R, Error> {
+    let decoded = passing::receiving(|| typed::decode_apart(head, tail));
+    decoded.map_err(|error| cant_be_decoded(spec, &error, index))
+}
+
 fn cant_be_decoded(spec: &Spec, error: &codec::Error, index: Option<usize>) -> Error {
     let text = format!("its result can't be decoded: {error}");
     Error::new(Kind::Data(text)).of_task(&spec.task).at_index(index)
-}
-
-/// As [`decode_all`], by whoever doesn't need the outcome any more.
-pub(super) fn into_all<R: DeserializeOwned + 'static>(
-    spec: &Spec,
-    outcome: Outcome,
-) -> Result<Vec<R>, Error> {
-    if typed::is_number::<R>() {
-        return match outcome.into_cells() {
-            Ok(all) => Ok(cells::vector(all).expect("the cells are of the type of the results")),
-            Err(outcome) => decode_all(spec, &outcome),
-        };
-    }
-    decode_all(spec, &outcome)
 }
 
 /// All decoded results, or the error of the first item that has one.
@@ -255,6 +276,27 @@ pub(super) fn decode_all<R: DeserializeOwned + 'static>(
     }
     for item in 0..outcome.items() {
         results.push(decode(spec, outcome, item, Some(item))?);
+    }
+    Ok(results)
+}
+
+/// As [`decode_all`], of results that nobody asks for again.
+pub(super) fn take_all<R: DeserializeOwned + 'static>(
+    spec: &Spec,
+    mut outcome: Outcome,
+) -> Result<Vec<R>, Error> {
+    if outcome.all().is_some() && typed::is_number::<R>() {
+        return match outcome.into_cells() {
+            Ok(all) => Ok(cells::vector(all).expect("the cells are of the type of the results")),
+            Err(outcome) => decode_all(spec, &outcome),
+        };
+    }
+    if outcome.all().is_some() {
+        return decode_all(spec, &outcome);
+    }
+    let mut results = Vec::with_capacity(outcome.items());
+    for item in 0..outcome.items() {
+        results.push(take(spec, &mut outcome, item, Some(item))?);
     }
     Ok(results)
 }

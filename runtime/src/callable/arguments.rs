@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::task_fn::Payload;
+use crate::transport::LongBytes;
 use crate::transport::codec::{self, typed};
 
 /// All arguments of a call: a tuple of 0 to 12 `Payload`s. Nobody can implement it for anything
@@ -21,6 +22,13 @@ pub trait Arguments: Serialize + DeserializeOwned + Sized + 'static {
     /// As `codec::encode`; `out` is then as it was.
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), codec::Error>;
 
+    /// As [`encode`](Self::encode), but for the long bytes that the last argument ends with, if it is a text
+    /// or a vector of numbers: they are handed out.
+    ///
+    /// # Errors
+    /// As `codec::encode`; `out` is then as it was.
+    fn encode_apart(self, out: &mut Vec<u8>) -> Result<Option<LongBytes>, codec::Error>;
+
     /// Hands out the same bytes, each argument's by itself, one after the other: for memory that isn't a
     /// vector.
     ///
@@ -34,6 +42,12 @@ pub trait Arguments: Serialize + DeserializeOwned + Sized + 'static {
     /// # Errors
     /// As `codec::decode`.
     fn decode(bytes: &[u8]) -> Result<Self, codec::Error>;
+
+    /// Makes them of `bytes` that end with a tail, in memory of its own, which the last argument may keep.
+    ///
+    /// # Errors
+    /// As `codec::decode`.
+    fn decode_apart(bytes: &[u8], tail: Vec<u8>) -> Result<Self, codec::Error>;
 }
 
 /// Input: the arguments of one arity. Output: the implementation for their tuple.
@@ -58,6 +72,15 @@ macro_rules! impl_arguments {
             }
 
             #[inline]
+            fn encode_apart(self, out: &mut Vec<u8>) -> Result<Option<LongBytes>, codec::Error> {
+                let ($($A,)*) = self;
+                typed::encode_all_apart::<Self>(out, |encoder| {
+                    $(encoder.put_apart($A)?;)*
+                    Ok(())
+                })
+            }
+
+            #[inline]
             fn write(&self, mut put: impl FnMut(&[u8])) {
                 let ($($A,)*) = self;
                 $(put(typed::raw($A).expect("only what has a fixed size is written"));)*
@@ -66,6 +89,10 @@ macro_rules! impl_arguments {
             #[inline]
             fn decode(bytes: &[u8]) -> Result<Self, codec::Error> {
                 typed::decode_all(bytes, |decoder| Ok(($(decoder.take::<$A>()?,)*)))
+            }
+
+            fn decode_apart(bytes: &[u8], tail: Vec<u8>) -> Result<Self, codec::Error> {
+                typed::decode_all_apart(bytes, tail, |decoder| Ok(($(decoder.take::<$A>()?,)*)))
             }
         }
     };

@@ -13,9 +13,8 @@ use serde::Serialize;
 use super::arguments::Arguments;
 use super::task_fn::TaskFn;
 use crate::os::conjure::conjure;
-use crate::shm::heap::Object;
 use crate::transport::codec::{self, passing, typed};
-use crate::worker::dispatch::{Descriptor, Run, RunError, Sizes, Witness};
+use crate::worker::dispatch::{Args, Descriptor, Ran, Run, RunError, Sizes, Witness};
 use crate::worker::shift::Shift;
 
 /// Refuses a callable that has a value at run time: see [`TaskFn::CHECK`].
@@ -60,19 +59,21 @@ struct Ready<F, A, R> {
 }
 
 impl<F, A: Arguments, R: Serialize + 'static> Run for Ready<F, A, R> {
-    fn run(&self, args: &[u8], typed: bool, result: &mut Vec<u8>) -> Result<Vec<Object>, RunError> {
-        let args = match A::fixed_size() {
-            Some(_) if typed => A::decode(args),
-            _ if typed => passing::receiving(|| A::decode(args)),
-            _ => passing::receiving(|| codec::decode(args)),
+    fn run(&self, args: Args<'_>, typed: bool, result: &mut Vec<u8>) -> Result<Ran, RunError> {
+        let args = match (args, A::fixed_size()) {
+            (Args::Whole(bytes), Some(_)) if typed => A::decode(bytes),
+            (Args::Whole(bytes), _) if typed => passing::receiving(|| A::decode(bytes)),
+            (Args::Whole(bytes), _) => passing::receiving(|| codec::decode(bytes)),
+            // Only typed ones are sent so.
+            (Args::Apart(bytes, tail), _) => passing::receiving(|| A::decode_apart(bytes, tail)),
         };
         let output = (self.call)(&self.callable, args.map_err(RunError::Args)?);
         let (encoded, handles) = match typed::fixed_size::<R>() {
-            Some(_) if typed => (typed::encode(&output, result), Vec::new()),
-            _ if typed => passing::collecting(|| typed::encode(&output, result)),
-            _ => passing::collecting(|| codec::encode(&output, result)),
+            Some(_) if typed => (typed::encode(&output, result).map(|()| None), Vec::new()),
+            _ if typed => passing::collecting(|| typed::encode_apart(output, result)),
+            _ => passing::collecting(|| codec::encode(&output, result).map(|()| None)),
         };
-        encoded.map(|()| handles).map_err(RunError::Result)
+        encoded.map(|tail| Ran { handles, tail }).map_err(RunError::Result)
     }
 
     fn sizes(&self) -> Sizes {

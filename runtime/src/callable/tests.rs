@@ -17,7 +17,7 @@ use super::task_fn::TaskFn;
 use crate::os::module::Module;
 use crate::transport::codec;
 use crate::worker::dispatch::{
-    Callee, Descriptor, PROCESSION_0_1_MAINS, PROCESSION_0_1_TASKS, RunError, fingerprint,
+    Args, Callee, Descriptor, PROCESSION_0_1_MAINS, PROCESSION_0_1_TASKS, RunError, fingerprint,
 };
 
 /// Does what the parent does, then what a worker does.
@@ -30,8 +30,8 @@ fn remotely<M, F: TaskFn<M>>(callable: F, args: F::Args) -> F::Output {
     let descriptor = Callee::decode(&name).unwrap().resolve().unwrap();
     let ready = descriptor.prepare(&bound).unwrap();
     let mut result = vec![7];
-    ready.run(&encoded, false, &mut result).unwrap();
-    ready.run(&encoded, false, &mut Vec::new()).unwrap();
+    ready.run(Args::Whole(&encoded), false, &mut result).unwrap();
+    ready.run(Args::Whole(&encoded), false, &mut Vec::new()).unwrap();
 
     assert_eq!(result[0], 7, "the result is appended");
     codec::decode(&result[1..]).unwrap()
@@ -135,8 +135,8 @@ fn bound_arguments_come_first() {
 fn bytes_that_are_no_arguments_are_an_error() {
     let square = descriptor_of(square).prepare(&[]).unwrap();
     let mut result = vec![7];
-    assert!(matches!(square.run(&[], false, &mut result), Err(RunError::Args(_))));
-    assert!(matches!(square.run(&[1, 2], false, &mut result), Err(RunError::Args(_))));
+    assert!(matches!(square.run(Args::Whole(&[]), false, &mut result), Err(RunError::Args(_))));
+    assert!(matches!(square.run(Args::Whole(&[1, 2]), false, &mut result), Err(RunError::Args(_))));
     assert_eq!(result, [7]);
     assert!(descriptor_of(bind(text, ("x".to_owned(),))).prepare(&[200]).is_err());
 }
@@ -152,7 +152,7 @@ fn a_result_that_cannot_be_encoded_leaves_nothing_behind() {
     }
     let ready = descriptor_of(|| (1_u8, Refuses)).prepare(&[]).unwrap();
     let mut result = vec![7];
-    assert!(matches!(ready.run(&[], false, &mut result), Err(RunError::Result(_))));
+    assert!(matches!(ready.run(Args::Whole(&[]), false, &mut result), Err(RunError::Result(_))));
     assert_eq!(result, [7]);
 }
 

@@ -5,11 +5,12 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
@@ -152,11 +153,42 @@ fn copy_piece(to: &[AtomicU8], from: &[u8]) {
 /// Appends bytes, as `extend_from_slice`, which is slow for long ones that lie unluckily: see [`PIECE`].
 #[inline]
 pub(crate) fn append(from: &[u8], to: &mut Vec<u8>) {
+    if from.len() >= WORTH_HUGE && to.is_empty() {
+        reserve_long(to, from.len());
+    }
     to.reserve(from.len());
     for from in from.chunks(PIECE) {
         to.extend_from_slice(from);
     }
 }
+
+/// Shorter memory is left in small pages. A block of this size lies in huge pages but for its ends.
+const WORTH_HUGE: usize = 4 << 20;
+
+/// Makes room for `count` more elements at least, as far as there is memory, and takes none before it is written.
+/// For room that is made once: it is exact, and the next time that it grows everything may be moved.
+///
+/// The first write to a small page costs more than copying it does, three to five times in all; one to a
+/// huge page next to nothing. So long memory, which will be filled soon, is asked for in huge pages.
+pub(crate) fn reserve_long<T>(to: &mut Vec<T>, count: usize) {
+    let before = to.capacity();
+    if to.try_reserve_exact(count).is_err() || to.capacity() == before {
+        return;
+    }
+    let spare = to.spare_capacity_mut();
+    let (at, length) = (spare.as_mut_ptr().addr(), size_of_val(spare));
+    if length < WORTH_HUGE {
+        return;
+    }
+    let (start, end) = (at.next_multiple_of(PAGE), (at + length) / PAGE * PAGE);
+    let start_of_pages = std::ptr::without_provenance_mut(start);
+    // SAFETY: the range lies in the allocation of `to`, at whole pages. The advice changes nothing of what
+    // is there, only in which pages it lies; a system that doesn't know it says so, and all is as before.
+    unsafe { libc::madvise(start_of_pages, end - start, libc::MADV_HUGEPAGE) };
+}
+
+/// The kernel wants advice for whole pages. Where they are longer it refuses, or the ends are lucky.
+const PAGE: usize = 4096;
 
 /// Appends bytes that another process has written; each is read once.
 pub(crate) fn copy_out(from: &[AtomicU8], to: &mut Vec<u8>) {
@@ -179,6 +211,25 @@ pub(crate) fn copy_owned(from: &[AtomicU8], to: &mut Vec<u8>) {
         // SAFETY: the capacity was reserved, and the bytes up to the new length were written just now.
         unsafe { to.set_len(length) };
     }
+}
+
+/// Appends at most `most` bytes that a socket has; what is read isn't zeroed before.
+///
+/// # Errors
+/// As `read`.
+pub(crate) fn read_onto(
+    socket: BorrowedFd<'_>,
+    to: &mut Vec<u8>,
+    most: usize,
+) -> io::Result<usize> {
+    to.reserve(most);
+    let room = to.spare_capacity_mut().as_mut_ptr();
+    // SAFETY: `most` bytes of spare capacity were reserved just now, and the kernel writes no more.
+    let count = unsafe { libc::read(socket.as_raw_fd(), room.cast(), most) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has written so many bytes behind the old length, within the capacity.
+    unsafe { to.set_len(to.len() + count) };
+    Ok(count)
 }
 
 /// The first eight bytes, little-endian, if there are so many. Only the side that owns these bytes by the

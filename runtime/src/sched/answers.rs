@@ -14,6 +14,7 @@ use crate::error::{Error, Kind as Cause, PanicInfo};
 use crate::os::clock;
 use crate::os::epoll::Epoll;
 use crate::shm::heap::{Id, Kind as ObjectKind, Object};
+use crate::transport::board::APART;
 use crate::transport::frame::{Header, Kind, Small};
 use crate::transport::hello::Role;
 use crate::transport::{Received, codec};
@@ -23,7 +24,7 @@ enum Next {
     Nothing,
     Settled(JobKey),
     /// What came about an item of a board: its number, and where in the buffer the body begins.
-    Apart(u32, Vec<u8>, usize),
+    Apart(u32, [u8; APART], Vec<u8>),
     Other(Header, Vec<u8>),
     Breach(String),
 }
@@ -90,8 +91,8 @@ impl Core {
             match self.take_values(id) {
                 Next::Nothing => return,
                 Next::Settled(key) => self.end_job(key, None),
-                Next::Apart(item, buffer, start) => {
-                    if let Err(what) = self.hear_apart(id, item, buffer, start) {
+                Next::Apart(item, head, long) => {
+                    if let Err(what) = self.hear_apart(id, item, head, long) {
                         return self.distrust(id, what);
                     }
                 }
@@ -176,9 +177,10 @@ impl Core {
                     continue;
                 }
                 Kind::Apart => {
-                    let (buffer, start) =
-                        body.take_large().unwrap_or_else(|| (body.bytes().to_vec(), 0));
-                    return Next::Apart(header.number, buffer, start);
+                    let Some((head, long)) = body.bytes().split_first_chunk() else {
+                        return Next::Breach("half a result".to_owned());
+                    };
+                    return Next::Apart(header.number, *head, long.to_vec());
                 }
                 _ => return Next::Other(header, body.bytes().to_vec()),
             }
@@ -190,14 +192,11 @@ impl Core {
             worker.latest = Some(work.job.spec.callee);
             worker.has_answered = true;
             *barren_deaths = 0;
-            let large = body.take_large();
-            work.settle(
-                item,
-                large.map_or_else(
-                    || Answer::Value(body.bytes()),
-                    |(buffer, start)| Answer::Large(buffer, start),
-                ),
-            );
+            let answer = match body.take_tail() {
+                Some(tail) => Answer::Large(body.bytes().to_vec(), tail),
+                None => Answer::Value(body.bytes()),
+            };
+            work.settle(item, answer);
             if work.is_settled() {
                 return Next::Settled(key);
             }

@@ -64,9 +64,12 @@ impl Arena {
 
     /// Copies the inputs in.
     fn fill(&mut self, inputs: &Inputs) -> io::Result<()> {
-        let span = inputs.span(0..inputs.len());
         let memory = self.object.atomics(0..self.object.bytes())?;
-        copy_in(&memory[INPUTS..], span.bytes());
+        let mut at = INPUTS;
+        for part in inputs.parts() {
+            copy_in(&memory[at..], part);
+            at += part.len();
+        }
         self.starts = 0;
         if inputs.fixed_size().is_none() {
             self.starts = starts_at(inputs);

@@ -366,16 +366,15 @@ impl Core {
         }
     }
 
-    /// Takes in what came about one item of a board, apart from others; it begins there in the buffer.
+    /// Takes in what came about one item of a board, apart from others: the head, and what follows.
     pub(super) fn hear_apart(
         &mut self,
         id: u64,
         item: u32,
-        buffer: Vec<u8>,
-        start: usize,
+        head: [u8; APART],
+        long: Vec<u8>,
     ) -> Result<(), String> {
-        let (number, body) = board::split(&buffer[start..]).ok_or("half a result")?;
-        let (kind, body) = body.split_at_checked(APART - 8).ok_or("half a result")?;
+        let (number, kind) = board::split(&head).expect("it is as long as a head");
         let kind = Kind::from_byte(kind[0]).ok_or("a result of no kind")?;
         let worker = self.workers.get_mut(&id).expect("the caller has just had it");
         if worker.parts.iter().all(|part| part.board != number) {
@@ -384,8 +383,8 @@ impl Core {
         worker.has_answered = true;
         let pid = worker.pid;
         let answer = match kind {
-            Kind::Value => Ok(Answer::Large(buffer, start + APART)),
-            other => super::answers::verdict(other, body)?,
+            Kind::Value => Ok(Answer::Large(Vec::new(), long)),
+            other => super::answers::verdict(other, &long)?,
         };
         let Some(posting) = self.boards.get(&number) else { return Ok(()) };
         let key = posting.key;

@@ -435,6 +435,10 @@ impl Work {
             return false;
         }
         self.left -= 1;
+        if !matches!(answer, Answer::Failed(_)) {
+            // Its memory may be used for a result to come.
+            drop(self.inputs.let_go(item as usize));
+        }
         let failed = self.outcome.set(item, answer);
         self.report();
         let cuts = failed && self.job.spec.first_error_counts;

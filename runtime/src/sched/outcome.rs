@@ -36,8 +36,8 @@ enum Slot {
     Packed(usize, usize),
     /// A result with handles in it, and what holds these: it may be decoded any number of times.
     Parcel(Object),
-    /// A large result in the buffer in which it arrived, and where it begins.
-    Large(Box<(Vec<u8>, usize)>),
+    /// A large result whose end has memory of its own, and what comes before that.
+    Large(Box<(Vec<u8>, Vec<u8>)>),
     Failed(Error),
 }
 
@@ -53,7 +53,8 @@ struct Dense {
 /// An answer to one item.
 pub(super) enum Answer<'a> {
     Value(&'a [u8]),
-    Large(Vec<u8>, usize),
+    /// The beginning of a large result, and its end in memory of its own.
+    Large(Vec<u8>, Vec<u8>),
     /// A result with handles in it, in what holds these.
     Parcel(Object),
     Failed(Error),
@@ -93,13 +94,36 @@ impl Outcome {
         match &self.results {
             Results::Any { slots, packed } => match &slots[item] {
                 Slot::Packed(at, length) => Ok(Cow::Borrowed(&packed[*at..*at + *length])),
-                Slot::Large(body) => Ok(Cow::Borrowed(&body.0[body.1..])),
+                Slot::Large(parts) if parts.0.is_empty() => Ok(Cow::Borrowed(&parts.1)),
+                Slot::Large(parts) => Ok(Cow::Owned([&parts.0[..], &parts.1].concat())),
                 Slot::Parcel(parcel) => open(parcel).map(Cow::Owned),
                 Slot::Failed(_) | Slot::Open => unreachable!("these have an error"),
             },
             Results::Dense(dense) => {
                 Ok(Cow::Borrowed(&dense.cells.bytes()[item * dense.size..][..dense.size]))
             }
+        }
+    }
+
+    /// The encoded result of an item in two parts, if it has come so.
+    pub(crate) fn large(&self, item: usize) -> Option<(&[u8], &[u8])> {
+        match &self.results {
+            Results::Any { slots, .. } => match &slots[item] {
+                Slot::Large(parts) => Some((&parts.0, &parts.1)),
+                _ => None,
+            },
+            Results::Dense(_) => None,
+        }
+    }
+
+    /// As [`large`](Self::large), the second part in memory of its own. For whoever asks for each item's once.
+    pub(crate) fn take_large(&mut self, item: usize) -> Option<(Vec<u8>, Vec<u8>)> {
+        match &mut self.results {
+            Results::Any { slots, .. } => match &mut slots[item] {
+                Slot::Large(parts) => Some(std::mem::take(&mut **parts)),
+                _ => None,
+            },
+            Results::Dense(_) => None,
         }
     }
 
@@ -131,7 +155,7 @@ impl Outcome {
         match &self.results {
             Results::Any { slots, .. } => match &slots[item] {
                 Slot::Packed(_, length) => *length,
-                Slot::Large(body) => body.0.len() - body.1,
+                Slot::Large(parts) => parts.0.len() + parts.1.len(),
                 Slot::Parcel(parcel) => parcel.bytes(),
                 Slot::Failed(_) | Slot::Open => 0,
             },
@@ -179,7 +203,7 @@ impl Outcome {
                         packed.extend_from_slice(bytes);
                         Slot::Packed(packed.len() - bytes.len(), bytes.len())
                     }
-                    Answer::Large(buffer, start) => Slot::Large(Box::new((buffer, start))),
+                    Answer::Large(head, tail) => Slot::Large(Box::new((head, tail))),
                     Answer::Parcel(parcel) => Slot::Parcel(parcel),
                     Answer::Failed(error) => Slot::Failed(error),
                 };

@@ -390,12 +390,28 @@ fn queue_items(
     items: Range<usize>,
 ) {
     let head = TaskHead { count: items.len() as u32, ..head };
-    let length = TaskHead::SIZE + inputs.length(items.clone());
-    end.queue(&Header::new(kind, number, length).to_bytes());
+    if items.len() > 1 && items.clone().any(|item| inputs.tail(item).is_some()) {
+        // Each by itself: there is one tail in a frame.
+        for (number, item) in (number..).zip(items) {
+            queue_items(end, kind, number, head, inputs, item..item + 1);
+        }
+        return;
+    }
+    let tail = inputs.tail(items.start);
+    let span = inputs.span(items);
+    let length = TaskHead::SIZE + span.bytes().len();
+    let header = match tail {
+        None => Header::new(kind, number, length),
+        Some(tail) => Header::with_tail(kind, number, length, (**tail).as_ref().len()),
+    };
+    end.queue(&header.to_bytes());
     end.queue(&head.to_bytes());
-    match inputs.span(items) {
+    match span {
         Span::Shared(bytes, range) => end.queue_shared(bytes, range),
         Span::Few(bytes) => end.queue(bytes),
+    }
+    if let Some(tail) = tail {
+        end.queue_long(tail);
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::fence;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::frame::{Header, Kind, MAX_BODY, Malformed};
-use super::{ParentEnd, ROOM, Received, SharedBytes, WorkerInput, WorkerOutput};
+use super::frame::{Body, Header, Kind, LONG, MAX_BODY, Malformed};
+use super::{LongBytes, ParentEnd, ROOM, Received, SharedBytes, WorkerInput, WorkerOutput};
 use crate::os::memory::{Shared, copy_in};
 use crate::os::wait;
 use crate::shm::page::Page;
@@ -47,6 +47,12 @@ fn body(seed: u32, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// All of a body.
+fn whole(body: &mut Body<'_>) -> Vec<u8> {
+    let tail = body.take_tail().unwrap_or_default();
+    [body.bytes(), &tail].concat()
+}
+
 fn frame(kind: Kind, number: u32, body: &[u8]) -> Vec<u8> {
     let mut bytes = Header::new(kind, number, body.len()).to_bytes().to_vec();
     bytes.extend_from_slice(body);
@@ -77,11 +83,7 @@ fn receive(parent: &mut dyn ParentEnd) -> Result<Option<(Header, Vec<u8>)>, Malf
     let start = Instant::now();
     loop {
         if let Some((header, mut body)) = parent.next()? {
-            let bytes = match body.take_large() {
-                Some((buffer, start)) => buffer[start..].to_vec(),
-                None => body.bytes().to_vec(),
-            };
-            return Ok(Some((header, bytes)));
+            return Ok(Some((header, whole(&mut body))));
         }
         match parent.receive().expect("the system reads") {
             Received::Some => {}
@@ -97,7 +99,7 @@ fn frames_reach_the_worker_in_order_and_whole((mut parent, mut input, _output): 
         for (number, size) in (0..).zip(SIZES) {
             let (header, bytes) = input.next().unwrap().unwrap();
             assert_eq!((header.kind, header.number), (Kind::Tasks, number));
-            assert!(bytes == body(number, size), "{size} bytes");
+            assert!(bytes.bytes() == body(number, size), "{size} bytes");
         }
         assert!(input.next().unwrap().is_none(), "the end comes after the last frame");
     });
@@ -138,7 +140,7 @@ fn many_small_frames_go_in_one_flush((mut parent, mut input, _output): Ends) {
     let worker = thread::spawn(move || {
         for number in 0..COUNT {
             let (header, bytes) = input.next().unwrap().unwrap();
-            assert_eq!((header.number, bytes), (number, &number.to_le_bytes()[..]));
+            assert_eq!((header.number, bytes.bytes()), (number, &number.to_le_bytes()[..]));
         }
     });
     (0..COUNT).for_each(|n| parent.queue(&frame(Kind::Tasks, n, &n.to_le_bytes())));
@@ -156,7 +158,7 @@ fn shared_ranges_are_sent_as_if_copied((mut parent, mut input, _output): Ends) {
             for (number, range) in (0..).zip(ranges) {
                 let (header, bytes) = input.next().unwrap().unwrap();
                 assert_eq!(header.number, number);
-                assert!(bytes == &shared[range]);
+                assert!(bytes.bytes() == &shared[range]);
             }
         })
     };
@@ -189,35 +191,77 @@ fn a_full_way_is_no_error_and_loses_nothing((mut parent, mut input, _output): En
         for number in 0..sent {
             let (header, bytes) = input.next().unwrap().unwrap();
             assert_eq!(header.number, number);
-            assert!(bytes == body(number, bytes.len()));
+            assert!(bytes.bytes() == body(number, bytes.bytes().len()));
         }
     });
     flush(&mut *parent).unwrap();
     worker.join().unwrap();
 }
 
-fn a_large_body_is_taken_whole((mut parent, _input, mut output): Ends) {
+/// The lengths of what comes before tails, and of tails.
+const SPLITS: [(usize, usize); 9] = [
+    (4, 0),
+    (0, 1),
+    (100, LONG),
+    (0, LONG + 1),
+    (65_534, 200_000),
+    (5, 1 << 20),
+    (112, (1 << 20) + 16),
+    (68, 3 << 20),
+    (1, 64 << 20),
+];
+
+fn long_ends_of_results_have_memory_of_their_own((mut parent, _input, mut output): Ends) {
     let worker = thread::spawn(move || {
-        for number in 0..4 {
-            let body = body(number, 2 << 20);
-            tell(&mut *output, [&Header::new(Kind::Value, number, body.len()).to_bytes(), &body])
-                .unwrap();
+        for (number, (head, tail)) in (0..).zip(SPLITS) {
+            let header = Header::with_tail(Kind::Value, number, head, tail).to_bytes();
+            let head = [&header, &body(number, head)[..]].concat();
+            tell(&mut *output, [&head, &body(number, tail)]).unwrap();
+            // Others stand between them.
+            tell(&mut *output, [&frame(Kind::Value, 99, b"x"), b""]).unwrap();
         }
         output
     });
-    for number in 0..4 {
-        let (buffer, start) = loop {
+    for (number, (head, tail)) in (0..).zip(SPLITS) {
+        let (first, second) = loop {
             if let Some((header, mut body)) = parent.next().unwrap() {
                 assert_eq!(header.number, number);
-                break body.take_large().expect("it is large");
+                let second = body.take_tail();
+                break (body.bytes().to_vec(), second);
             }
             if parent.receive().unwrap() == Received::Nothing {
                 rest(&*parent);
             }
         };
-        assert!(buffer[start..] == body(number, 2 << 20));
+        if tail > 1 << 20 {
+            assert_eq!((first.len(), second.as_ref().unwrap().len()), (head, tail));
+        }
+        let got = [first, second.unwrap_or_default()].concat();
+        assert!(got == [body(number, head), body(number, tail)].concat());
+        assert_eq!(receive(&mut *parent).unwrap().unwrap().1, b"x");
     }
     worker.join().unwrap();
+}
+
+fn long_arguments_are_sent_from_where_they_are((mut parent, mut input, _output): Ends) {
+    let worker = thread::spawn(move || {
+        for (number, (head, tail)) in (0..).zip(SPLITS) {
+            let (header, mut bytes) = input.next().unwrap().unwrap();
+            assert_eq!(header.number, number);
+            assert!(whole(&mut bytes) == [body(number, head), body(number, tail)].concat());
+        }
+    });
+    let mut all = Vec::new();
+    for (number, (head, tail)) in (0..).zip(SPLITS) {
+        let long: LongBytes = Arc::new(body(number, tail));
+        parent.queue(&Header::with_tail(Kind::Tasks, number, head, tail).to_bytes());
+        parent.queue(&body(number, head));
+        parent.queue_long(&long);
+        all.push(long);
+    }
+    flush(&mut *parent).unwrap();
+    worker.join().unwrap();
+    assert!(all.iter().all(|long| Arc::strong_count(long) == 1), "what was sent is let go");
 }
 
 /// The stream is cut in three: what the parent was told of, what it takes in before it is told, and the
@@ -283,7 +327,7 @@ fn the_worker_sees_the_parents_end((mut parent, mut input, mut output): Ends) {
     parent.queue(&frame(Kind::Tasks, 1, b"last"));
     flush(&mut *parent).unwrap();
     drop(parent);
-    assert_eq!(input.next().unwrap().unwrap().1, b"last");
+    assert_eq!(input.next().unwrap().unwrap().1.bytes(), b"last");
     assert!(input.next().unwrap().is_none());
     assert!(tell(&mut *output, [b"into the void", b""]).is_err());
 }
@@ -316,7 +360,7 @@ fn a_worker_that_goes_while_it_is_sent_to_is_an_error((mut parent, input, output
 }
 
 fn what_is_no_frame_is_said_on_either_side(ends: &dyn Fn() -> Ends) {
-    let too_long = Header { kind: Kind::Value, number: 0, length: MAX_BODY + 1 }.to_bytes();
+    let too_long = Header { length: MAX_BODY + 1, ..Header::new(Kind::Value, 0, 0) }.to_bytes();
     for garbage in [[0xff; 16], [0; 16], *b"GET / HTTP/1.1\r\n", too_long] {
         let (mut parent, mut input, mut output) = ends();
         tell(&mut *output, [&frame(Kind::Value, 9, b"good"), &garbage]).unwrap();
@@ -326,7 +370,7 @@ fn what_is_no_frame_is_said_on_either_side(ends: &dyn Fn() -> Ends) {
         parent.queue(&frame(Kind::Tasks, 9, b"good"));
         parent.queue(&garbage);
         flush(&mut *parent).unwrap();
-        assert_eq!(input.next().unwrap().unwrap().1, b"good");
+        assert_eq!(input.next().unwrap().unwrap().1.bytes(), b"good");
         assert!(input.next().is_err());
     }
 }
@@ -381,7 +425,7 @@ fn memory_that_is_given_back_is_taken_again((mut parent, mut input, mut output):
         let long = body(number, 3 << 20);
         parent.queue(&frame(Kind::Tasks, number, &long));
         let worker = thread::spawn(move || {
-            let body = input.next().unwrap().unwrap().1.to_vec();
+            let body = input.next().unwrap().unwrap().1.bytes().to_vec();
             tell(&mut *output, [&frame(Kind::Value, number, &body), b""]).unwrap();
             (input, output)
         });
@@ -394,7 +438,7 @@ fn memory_that_is_given_back_is_taken_again((mut parent, mut input, mut output):
         // What is small goes through what is left.
         parent.queue(&frame(Kind::Tasks, number, b"small"));
         assert!(parent.flush().unwrap());
-        assert_eq!(input.next().unwrap().unwrap().1, b"small");
+        assert_eq!(input.next().unwrap().unwrap().1.bytes(), b"small");
     }
 }
 
@@ -438,7 +482,8 @@ macro_rules! conforms {
             many_small_frames_go_in_one_flush
             shared_ranges_are_sent_as_if_copied
             a_full_way_is_no_error_and_loses_nothing
-            a_large_body_is_taken_whole
+            long_ends_of_results_have_memory_of_their_own
+            long_arguments_are_sent_from_where_they_are
             the_worker_sees_the_parents_end
             a_frame_that_the_parent_cuts_off_is_the_end
             the_parent_sees_the_workers_end

@@ -1,8 +1,12 @@
 //! Frames: 16 bytes of header and a body, little-endian, cut out of a stream of bytes.
 //!
 //! ```text
-//! kind u8 | 0 u8 | 0 u16 | number u32 | length of the body u64 | body
+//! kind u8 | 0 u8 | tail u16 | number u32 | length of the body u64 | body
 //! ```
+//!
+//! A body may have a *tail*: long bytes at its end, which whoever receives them may keep as they are. So
+//! they come into memory of their own, without a copy on the way. The header says where the tail begins in
+//! the body, plus one; 0 if there is none. The split says nothing about what the bytes mean.
 //!
 //! Results are mostly tiny and many, so those of up to 127 bytes have a head of their own:
 //!
@@ -13,20 +17,26 @@
 use std::io;
 use std::sync::atomic::AtomicU8;
 
-use crate::os::memory::copy_owned;
+use super::spare;
+use crate::os::memory::{append, copy_owned};
 
 /// Longer bodies are refused. It is above any memory of today, and keeps sums of lengths from
 /// overflowing.
 pub(crate) const MAX_BODY: u64 = 1 << 40;
 
-/// Read at a time; also how much is kept when nothing is in it.
+/// Read at a time; also a measure for how much is kept when nothing is in it.
 const CHUNK: usize = 64 * 1024;
 
-/// Read at first: a process that gets one short task touches no more memory than that.
-const FIRST: usize = 4 * 1024;
+/// Read at most at a time, of a long body: more than a socket holds.
+const AT_ONCE: usize = 1 << 20;
 
-/// A body at least this long is read to its exact end, so that its buffer can be given away whole.
-const LARGE: usize = 256 * 1024;
+/// Long bytes at the end of a body are worth a tail, of this length or more. Shorter ones pass through memory
+/// that the processor has at hand, and copies of them cost little.
+pub(crate) const LONG: usize = 64 * 1024;
+
+/// Of a frame whose beginning isn't known so much is looked at first, where a long one may begin: its header,
+/// and mostly all before the tail.
+pub(super) const BEGINNING: usize = 128;
 
 /// What a frame is about. The numbers are on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,18 +131,33 @@ pub(crate) struct Header {
     pub(crate) kind: Kind,
     pub(crate) number: u32,
     pub(crate) length: u64,
+    /// Where the tail of the body begins, if it has one.
+    pub(crate) tail: Option<u16>,
 }
 
 impl Header {
     pub(crate) const SIZE: usize = 16;
 
     pub(crate) fn new(kind: Kind, number: u32, length: usize) -> Self {
-        Self { kind, number, length: length as u64 }
+        Self { kind, number, length: length as u64, tail: None }
+    }
+
+    /// That of a frame whose body ends with a tail, which begins at `head`.
+    pub(crate) fn with_tail(kind: Kind, number: u32, head: usize, tail: usize) -> Self {
+        let at = u16::try_from(head).ok().filter(|at| *at < u16::MAX);
+        Self { tail: at, ..Self::new(kind, number, head + tail) }
+    }
+
+    /// How many bytes come before the tail, and how many it has.
+    fn split(self) -> Option<(usize, usize)> {
+        let head = usize::from(self.tail?);
+        Some((Self::SIZE + head, self.length as usize - head))
     }
 
     pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         bytes[0] = self.kind as u8;
+        bytes[2..4].copy_from_slice(&self.tail.map_or(0, |at| at + 1).to_le_bytes());
         bytes[4..8].copy_from_slice(&self.number.to_le_bytes());
         bytes[8..].copy_from_slice(&self.length.to_le_bytes());
         bytes
@@ -141,12 +166,16 @@ impl Header {
     pub(crate) fn from_bytes(bytes: [u8; Self::SIZE]) -> Result<Self, Malformed> {
         let word = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
         let length = u64::from_le_bytes(bytes[8..].try_into().expect("eight bytes"));
-        let kind = Kind::from_byte(word as u8).filter(|_| word & 0xffff_ff00 == 0);
+        let kind = Kind::from_byte(word as u8).filter(|_| word & 0xff00 == 0);
         let kind = kind.ok_or(Malformed::Kind(word as u32))?;
-        if length > MAX_BODY {
+        let tail = ((word >> 16) as u16).checked_sub(1);
+        if tail.is_some() && !matches!(kind, Kind::Tasks | Kind::Value) {
+            return Err(Malformed::Kind(word as u32));
+        }
+        if length > MAX_BODY || tail.is_some_and(|at| u64::from(at) > length) {
             return Err(Malformed::Length(length));
         }
-        Ok(Self { kind, number: (word >> 32) as u32, length })
+        Ok(Self { kind, number: (word >> 32) as u32, length, tail })
     }
 }
 
@@ -197,126 +226,161 @@ impl std::fmt::Display for Malformed {
     }
 }
 
-/// The body of a frame: borrowed, or taken whole when it is large.
+/// The body of a frame: what is borrowed, and behind it a tail, unless that came together with the rest.
 pub(crate) struct Body<'a> {
-    incoming: &'a mut Incoming,
-    start: usize,
-    end: usize,
+    bytes: &'a [u8],
+    tail: Option<Vec<u8>>,
 }
 
-impl Body<'_> {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.incoming.buffer[self.start..self.end]
+impl<'a> Body<'a> {
+    /// All of it but the tail.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
-    /// The buffer that the body ends, and where it begins in it; none if it is small.
-    pub(crate) fn take_large(&mut self) -> Option<(Vec<u8>, usize)> {
-        let incoming = &mut *self.incoming;
-        if self.end - self.start < LARGE || self.end != incoming.end {
-            return None;
-        }
-        let mut buffer = std::mem::take(&mut incoming.buffer);
-        buffer.truncate(self.end);
-        incoming.start = 0;
-        incoming.end = 0;
-        Some((buffer, self.start))
+    /// The bytes that follow, if they have memory of their own.
+    pub(crate) fn take_tail(&mut self) -> Option<Vec<u8>> {
+        self.tail.take()
     }
 }
 
 /// The bytes that have arrived and don't make a frame yet, or weren't asked for.
+///
+/// They stand in the buffer, one behind the other, but for the tail of the first frame if that hadn't arrived
+/// as a whole when this frame became the first. Nothing is touched, nor zeroed, before something has arrived
+/// for it, so a length that somebody claims costs nothing.
 #[derive(Default)]
 pub(crate) struct Incoming {
     buffer: Vec<u8>,
     start: usize,
-    end: usize,
+    tail: Option<Tail>,
+}
+
+/// The tail of the first frame, as far as it has arrived.
+struct Tail {
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl Tail {
+    fn missing(&self) -> usize {
+        self.length - self.bytes.len()
+    }
+
+    /// Has room for so many bytes more. The memory at most doubles: see [`spare::take`] for its beginning.
+    fn make_room(&mut self, count: usize) {
+        if self.bytes.capacity() - self.bytes.len() < count {
+            let more = self.missing().min(self.bytes.len().max(count));
+            self.bytes.reserve_exact(more);
+        }
+    }
 }
 
 impl Incoming {
-    /// Reads once, as much as there is room for. Zero: the stream has ended.
+    /// Reads once, as `read` does onto a vector, so many bytes at most. Zero: the stream has ended.
     pub(crate) fn fill(
         &mut self,
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+        read: impl FnOnce(&mut Vec<u8>, usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let room = self.make_room();
-        let count = read(&mut self.buffer[self.end..self.end + room])?;
-        self.end += count;
-        if count == room && self.buffer.len() < CHUNK {
-            // There is more than a little: the next read takes a lot.
-            self.buffer.resize(CHUNK, 0);
+        if let Some(tail) = self.arriving() {
+            let most = tail.missing().min(AT_ONCE);
+            tail.make_room(most);
+            return read(&mut tail.bytes, most);
         }
-        Ok(count)
+        let most = self.missing().clamp(CHUNK, AT_ONCE);
+        self.make_room(most);
+        read(&mut self.buffer, most)
     }
 
     /// Appends bytes that came another way.
-    pub(crate) fn append(&mut self, bytes: &[u8]) {
-        self.buffer.truncate(self.end);
-        self.buffer.extend_from_slice(bytes);
-        self.end = self.buffer.len();
+    pub(crate) fn append(&mut self, mut bytes: &[u8]) {
+        if let Some(tail) = self.arriving() {
+            let (first, rest) = bytes.split_at(bytes.len().min(tail.missing()));
+            tail.make_room(first.len());
+            append(first, &mut tail.bytes);
+            bytes = rest;
+        }
+        self.make_room(bytes.len());
+        append(bytes, &mut self.buffer);
     }
 
-    /// How many bytes are best taken next, of many: a large body is taken to its exact end.
-    pub(crate) fn wanted(&self) -> usize {
-        match self.header() {
-            Some(Ok(header)) if header.length >= LARGE as u64 && self.missing() > 0 => {
-                self.missing()
+    /// How many bytes are best taken next, of many.
+    pub(crate) fn wanted(&mut self) -> usize {
+        if let Some(tail) = self.arriving() {
+            return tail.missing();
+        }
+        if self.start == self.buffer.len() { BEGINNING } else { usize::MAX }
+    }
+
+    /// Whether more is to come of a tail.
+    pub(crate) fn is_arriving(&mut self) -> bool {
+        self.arriving().is_some()
+    }
+
+    /// Whether the first frame is there, with a tail.
+    pub(crate) fn has_tail(&self) -> bool {
+        self.tail.as_ref().is_some_and(|tail| tail.missing() == 0)
+    }
+
+    /// Appends bytes of shared memory, copied once: as many as are [`wanted`](Self::wanted), or fewer.
+    pub(crate) fn append_shared(&mut self, bytes: &[AtomicU8]) {
+        match self.arriving() {
+            Some(tail) => {
+                tail.make_room(bytes.len());
+                copy_owned(bytes, &mut tail.bytes);
             }
-            _ => usize::MAX,
+            None => {
+                self.make_room(bytes.len());
+                copy_owned(bytes, &mut self.buffer);
+            }
         }
     }
 
-    /// Appends bytes of shared memory, copied once.
-    pub(crate) fn append_shared(&mut self, bytes: &[AtomicU8]) {
-        self.buffer.truncate(self.end);
-        if self.start == self.end {
+    /// The tail of the first frame, if there is more to come of it.
+    fn arriving(&mut self) -> Option<&mut Tail> {
+        if self.tail.is_none() {
+            let (before, length) = self.header()?.ok()?.split()?;
+            let at = self.start + before;
+            if self.buffer.len() < at || self.buffer.len() - at >= length {
+                return None;
+            }
+            let mut bytes = spare::take(length);
+            append(&self.buffer[at..], &mut bytes);
+            self.buffer.truncate(at);
+            self.tail = Some(Tail { bytes, length });
+        }
+        self.tail.as_mut().filter(|tail| tail.missing() > 0)
+    }
+
+    /// Room in the buffer for so many bytes more.
+    fn make_room(&mut self, count: usize) {
+        if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
             if self.buffer.capacity() > 4 * CHUNK {
                 self.buffer = Vec::new();
             }
-        } else if self.start > self.end / 2 {
+        } else if self.start > self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
-        copy_owned(bytes, &mut self.buffer);
-        self.end = self.buffer.len();
-    }
-
-    /// Room at the end for one read, without trust in the length that a header claims: the buffer at
-    /// most doubles.
-    fn make_room(&mut self) -> usize {
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-            if self.buffer.len() > 4 * CHUNK {
-                self.buffer = Vec::new();
-            }
-        }
-        let missing = self.missing();
-        if self.start > 0 && (self.buffer.len() - self.end) < missing.clamp(1, CHUNK) {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        let least = if self.buffer.is_empty() { FIRST } else { CHUNK };
-        let wanted = missing.clamp(least, self.end.max(least));
-        if self.buffer.len() - self.end < wanted.min(missing.max(1)) || self.buffer.is_empty() {
-            self.buffer.resize(self.end + wanted, 0);
-        }
-        let room = self.buffer.len() - self.end;
-        if missing >= LARGE { room.min(missing) } else { room }
+        self.buffer.reserve(count);
     }
 
     /// How many bytes the frame that has begun still lacks.
     fn missing(&self) -> usize {
-        let have = self.end - self.start;
+        let have = self.buffer.len() - self.start;
         match self.header() {
-            Some(Ok(header)) => (header.length as usize + Header::SIZE).saturating_sub(have),
+            Some(Ok(header)) => match &self.tail {
+                Some(tail) => tail.missing(),
+                None => (header.length as usize + Header::SIZE).saturating_sub(have),
+            },
             _ => Header::SIZE.saturating_sub(have),
         }
     }
 
     fn header(&self) -> Option<Result<Header, Malformed>> {
-        let bytes = self.buffer[self.start..self.end].first_chunk::<{ Header::SIZE }>()?;
+        let bytes = self.buffer[self.start..].first_chunk::<{ Header::SIZE }>()?;
         Some(Header::from_bytes(*bytes))
     }
 
@@ -332,31 +396,24 @@ impl Incoming {
     /// Cuts the next whole frame off.
     pub(crate) fn next(&mut self) -> Result<Option<(Header, Body<'_>)>, Malformed> {
         let Some(header) = self.header().transpose()? else { return Ok(None) };
-        let start = self.start + Header::SIZE;
-        let end = start + header.length as usize;
-        if end > self.end {
+        if self.missing() > 0 {
             return Ok(None);
         }
-        self.start = end;
-        Ok(Some((header, Body { incoming: self, start, end })))
+        let tail = self.tail.take().map(|tail| tail.bytes);
+        let tail_length = tail.as_ref().map_or(0, Vec::len);
+        let start = self.start + Header::SIZE;
+        self.start = start + header.length as usize - tail_length;
+        Ok(Some((header, Body { bytes: &self.buffer[start..self.start], tail })))
     }
 
-    /// All bytes that are there.
+    /// All bytes that are there, but for a tail of the first frame.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+        &self.buffer[self.start..]
     }
 
     /// Skips bytes that were handled.
     pub(crate) fn skip(&mut self, count: usize) {
-        self.start += count.min(self.end - self.start);
-    }
-
-    /// As [`next`](Self::next), with the body borrowed.
-    pub(crate) fn next_bytes(&mut self) -> Result<Option<(Header, &[u8])>, Malformed> {
-        Ok(self.next()?.map(|(header, body)| {
-            let Body { incoming, start, end } = body;
-            (header, &incoming.buffer[start..end])
-        }))
+        self.start += count.min(self.buffer.len() - self.start);
     }
 }
 
@@ -367,9 +424,9 @@ mod tests {
     fn feed(incoming: &mut Incoming, mut bytes: &[u8], step: usize) {
         while !bytes.is_empty() {
             let count = incoming
-                .fill(|buffer| {
-                    let count = step.min(bytes.len()).min(buffer.len());
-                    buffer[..count].copy_from_slice(&bytes[..count]);
+                .fill(|buffer, most| {
+                    let count = step.min(bytes.len()).min(most);
+                    buffer.extend_from_slice(&bytes[..count]);
                     Ok(count)
                 })
                 .unwrap();
@@ -383,48 +440,133 @@ mod tests {
         bytes
     }
 
+    /// A frame whose body ends with a tail.
+    fn apart(number: u32, body: &[u8], head: usize) -> Vec<u8> {
+        let header = Header::with_tail(Kind::Value, number, head, body.len() - head);
+        [&header.to_bytes(), body].concat()
+    }
+
+    fn body(length: usize) -> Vec<u8> {
+        (0..length).map(|i| (i * 7) as u8).collect()
+    }
+
+    fn next(incoming: &mut Incoming) -> (u32, Vec<u8>, Option<Vec<u8>>) {
+        assert!(incoming.is_ready());
+        let (header, mut body) = incoming.next().unwrap().unwrap();
+        let tail = body.take_tail();
+        (header.number, body.bytes().to_vec(), tail)
+    }
+
     #[test]
     fn frames_come_out_however_they_were_cut() {
-        let bodies = [0, 1, 15, 16, 17, CHUNK - 16, CHUNK, LARGE, 3 * LARGE + 1];
+        let bodies = [0, 1, 15, 16, 17, CHUNK - 16, CHUNK, 4 * CHUNK, 12 * CHUNK + 1];
         for step in [1, 7, 16, 4096, usize::MAX] {
             let mut incoming = Incoming::default();
             for (number, length) in (0..).zip(bodies) {
                 if step < 16 && length > CHUNK {
                     continue;
                 }
-                let body: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
+                let body = body(length);
                 feed(&mut incoming, &frame(Kind::Value, number, &body), step);
-                assert!(incoming.is_ready());
-                let (header, got) = incoming.next().unwrap().unwrap();
-                assert_eq!((header.number, got.bytes()), (number, &body[..]));
+                assert_eq!(next(&mut incoming), (number, body, None));
                 assert!(incoming.next().unwrap().is_none());
             }
         }
     }
 
     #[test]
-    fn a_large_body_is_given_away_whole() {
+    fn tails_come_out_however_they_were_cut() {
+        let tails = [0, 1, 127, 128, 4096, CHUNK, 5 * CHUNK + 1];
+        for head in [0, 1, 40, 300] {
+            for step in [1, 16, 61, 4096, CHUNK + 1, usize::MAX] {
+                let tails = || tails.iter().filter(|tail| step > 1 || **tail <= 4096);
+                let mut stream = Vec::new();
+                for (number, tail) in (0..).zip(tails()) {
+                    stream.extend(apart(number, &body(head + tail), head));
+                    stream.extend(frame(Kind::Value, 99, b"between"));
+                }
+                // In whatever way the bytes come.
+                for way in 0..3 {
+                    let mut incoming = Incoming::default();
+                    let mut seen = Vec::new();
+                    let mut rest = &stream[..];
+                    while !rest.is_empty() {
+                        let count = step.min(rest.len());
+                        match way {
+                            0 => feed(&mut incoming, &rest[..count], count),
+                            1 => incoming.append(&rest[..count]),
+                            _ => {
+                                let count = count.min(incoming.wanted());
+                                let shared: Vec<AtomicU8> =
+                                    rest[..count].iter().map(|byte| AtomicU8::new(*byte)).collect();
+                                incoming.append_shared(&shared);
+                                rest = &rest[count..];
+                            }
+                        }
+                        if way < 2 {
+                            rest = &rest[count..];
+                        }
+                        while incoming.is_ready() {
+                            let (number, first, tail) = next(&mut incoming);
+                            assert!(
+                                tail.is_none() || first.len() == head,
+                                "it begins at its place"
+                            );
+                            seen.push((number, [first, tail.unwrap_or_default()].concat()));
+                        }
+                    }
+                    let mut seen = seen.into_iter();
+                    for (number, tail) in (0..).zip(tails()) {
+                        assert_eq!(seen.next(), Some((number, body(head + tail))));
+                        assert_eq!(seen.next(), Some((99, b"between".to_vec())));
+                    }
+                    assert_eq!(seen.next(), None);
+                }
+            }
+        }
+    }
+
+    /// Each time that a long buffer grows, all of it may be moved: over a socket, which brings little at a
+    /// time, that took ten times as long as all the rest.
+    #[test]
+    fn a_long_body_is_not_moved_again_and_again() {
+        let tail = 16 << 20;
         let mut incoming = Incoming::default();
-        let body = vec![9; LARGE];
-        feed(&mut incoming, &frame(Kind::Value, 1, &body), CHUNK);
-        let (_, mut got) = incoming.next().unwrap().unwrap();
-        let (buffer, start) = got.take_large().unwrap();
-        assert_eq!(&buffer[start..], &body[..]);
-        feed(&mut incoming, &frame(Kind::Value, 2, b"x"), CHUNK);
-        assert_eq!(incoming.next_bytes().unwrap().unwrap().1, b"x");
+        feed(&mut incoming, &Header::with_tail(Kind::Value, 1, 1, tail).to_bytes(), 16);
+        feed(&mut incoming, b"x", 1);
+        feed(&mut incoming, &[7; 5000], 5000);
+        let at = incoming.tail.as_ref().unwrap().bytes.as_ptr();
+        for _ in 0..(tail - 5000) / 5000 {
+            feed(&mut incoming, &[7; 5000], 5000);
+            assert_eq!(incoming.tail.as_ref().unwrap().bytes.as_ptr(), at);
+        }
+        // What has no tail: as many moves as it takes to double.
+        let mut incoming = Incoming::default();
+        feed(&mut incoming, &Header::new(Kind::Value, 1, tail).to_bytes(), 16);
+        let (mut moves, mut capacity) = (0, 0);
+        for _ in 0..tail / 5000 {
+            feed(&mut incoming, &[7; 5000], 5000);
+            moves += u32::from(incoming.buffer.capacity() != capacity);
+            capacity = incoming.buffer.capacity();
+        }
+        assert!(moves < 16, "it has been moved {moves} times");
     }
 
     #[test]
     fn a_claimed_length_costs_no_memory() {
-        let mut incoming = Incoming::default();
-        feed(
-            &mut incoming,
-            &Header { kind: Kind::Value, number: 0, length: MAX_BODY }.to_bytes(),
-            16,
-        );
-        feed(&mut incoming, &[0; 100], 100);
-        assert!(incoming.next().unwrap().is_none());
-        assert!(incoming.buffer.len() <= 4 * CHUNK);
+        for header in [
+            Header { length: MAX_BODY, ..Header::new(Kind::Value, 0, 0) },
+            Header { length: MAX_BODY, tail: Some(4), ..Header::new(Kind::Value, 0, 0) },
+        ] {
+            let mut incoming = Incoming::default();
+            feed(&mut incoming, &header.to_bytes(), 16);
+            feed(&mut incoming, &[0; 100], 100);
+            assert!(incoming.next().unwrap().is_none());
+            // Nothing but what has come was written, and so nothing else touched.
+            let tail = incoming.tail.as_ref().map_or(0, |tail| tail.bytes.len());
+            assert_eq!(incoming.buffer.len() + tail, 116);
+            assert!(incoming.buffer.capacity() <= 2 * AT_ONCE);
+        }
     }
 
     #[test]
@@ -433,10 +575,17 @@ mod tests {
         feed(&mut incoming, &[0xff; 16], 16);
         assert!(incoming.is_ready());
         assert!(incoming.next().is_err());
+        let too_long = Header { length: MAX_BODY + 1, ..Header::new(Kind::Value, 0, 0) };
+        // A tail that begins behind the body's end, and one where none belongs.
+        let behind = Header { tail: Some(8), ..Header::new(Kind::Value, 0, 7) };
+        for header in [too_long, behind] {
+            let mut incoming = Incoming::default();
+            feed(&mut incoming, &header.to_bytes(), 16);
+            assert!(matches!(incoming.next(), Err(Malformed::Length(_))));
+        }
         let mut incoming = Incoming::default();
-        let header = Header { kind: Kind::Value, number: 0, length: MAX_BODY + 1 };
-        feed(&mut incoming, &header.to_bytes(), 16);
-        assert!(matches!(incoming.next(), Err(Malformed::Length(_))));
+        feed(&mut incoming, &Header::with_tail(Kind::Spent, 0, 1, 1).to_bytes(), 16);
+        assert!(matches!(incoming.next(), Err(Malformed::Kind(_))));
     }
 
     #[test]
@@ -445,6 +594,6 @@ mod tests {
         let bytes = frame(Kind::Panicked, 5, b"hello");
         feed(&mut incoming, &bytes[..9], 9);
         incoming.append(&bytes[9..]);
-        assert_eq!(incoming.next_bytes().unwrap().unwrap().1, b"hello");
+        assert_eq!(next(&mut incoming), (5, b"hello".to_vec(), None));
     }
 }

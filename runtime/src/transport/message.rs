@@ -9,12 +9,13 @@
 //!
 //! The frame's own number is that of the first item in its epoch.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use smallvec::SmallVec;
 
 use super::codec::passing;
-use super::{SharedBytes, scratch};
+use super::{LongBytes, SharedBytes, scratch};
 use crate::os::memory::copy_owned;
 use crate::shm::heap::Object;
 
@@ -85,6 +86,8 @@ pub(crate) enum Inputs {
 #[derive(Default, Debug)]
 pub(crate) struct Many {
     bytes: SharedBytes,
+    /// The long ends of items, which aren't among these bytes.
+    tails: Tails,
     /// Where each item begins; the end is the next one's beginning. Empty if all are of one size.
     starts: Vec<usize>,
     /// The size of every item, and how many there are, if they are of one.
@@ -106,6 +109,17 @@ impl Many {
             Some((size, _)) => item * size,
             None => self.starts.get(item).copied().unwrap_or(self.bytes.len()),
         }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let mut at = 0;
+        let tails = self.tails.all.iter().flat_map(move |(item, (_, tail))| {
+            let end = self.start(item + 1);
+            let before = &self.bytes[std::mem::replace(&mut at, end)..end];
+            [Some(before), tail.as_ref().map(|tail| (**tail).as_ref())].into_iter().flatten()
+        });
+        let last = self.tails.all.keys().next_back().map_or(0, |item| self.start(item + 1));
+        tails.chain([&self.bytes[last..]])
     }
 }
 
@@ -136,11 +150,11 @@ impl Inputs {
         Self::Many(Box::new(Many { fixed: size.map(|size| (size, 0)), ..Many::default() }))
     }
 
-    /// A single item that `encode` writes. `size` is that of all items of its kind, if there is one.
+    /// A single item that `encode` writes, but for a long end that it hands out. `size` is that of all items of its kind, if there is one.
     #[inline]
     pub(crate) fn one<E>(
         size: Option<usize>,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Option<LongBytes>, E>,
     ) -> Result<Self, E> {
         scratch::with(|bytes| {
             if size.is_none() {
@@ -151,19 +165,25 @@ impl Inputs {
                 Some(_) => (encode(bytes), Vec::new()),
                 None => passing::collecting(|| encode(bytes)),
             };
-            encoded?;
+            let tail = encoded?;
             if size.is_none() {
-                let length = (bytes.len() - start) as u64;
+                let apart = tail.as_ref().map_or(0, |tail| (**tail).as_ref().len());
+                let length = (bytes.len() - start + apart) as u64;
                 bytes[..start].copy_from_slice(&length.to_le_bytes());
             }
-            if bytes.len() <= FEW && handles.is_empty() {
+            if bytes.len() <= FEW && handles.is_empty() && tail.is_none() {
                 let bytes = SmallVec::from_slice(bytes);
                 return Ok(Self::One { bytes, is_fixed: size.is_some() });
             }
             let bytes = SharedBytes::new(std::mem::take(bytes));
             let starts = if size.is_none() { vec![0] } else { Vec::new() };
             let fixed = size.map(|size| (size, 1));
-            Ok(Self::Many(Box::new(Many { bytes, starts, fixed, handles, elsewhere: None })))
+            let mut tails = Tails::default();
+            if let Some(tail) = tail {
+                tails.push(0, tail);
+            }
+            let elsewhere = None;
+            Ok(Self::Many(Box::new(Many { bytes, tails, starts, fixed, handles, elsewhere })))
         })
     }
 
@@ -195,6 +215,24 @@ impl Inputs {
         let length = (bytes.len() - start - 8) as u64;
         bytes[start..start + 8].copy_from_slice(&length.to_le_bytes());
         many.starts.push(start);
+        Ok(())
+    }
+
+    /// As [`push`](Self::push); what `encode` hands out is the item's end, and isn't copied.
+    pub(crate) fn push_apart<E>(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Option<LongBytes>, E>,
+    ) -> Result<(), E> {
+        let mut tail = None;
+        self.push(|out| encode(out).map(|bytes| tail = bytes))?;
+        if let Some(tail) = tail {
+            let many = self.many();
+            let start = *many.starts.last().expect("an item was pushed just now");
+            let bytes = many.bytes();
+            let length = (bytes.len() - start - 8 + (*tail).as_ref().len()) as u64;
+            bytes[start..start + 8].copy_from_slice(&length.to_le_bytes());
+            many.tails.push(many.starts.len() - 1, tail);
+        }
         Ok(())
     }
 
@@ -252,7 +290,28 @@ impl Inputs {
 
     /// Where each item begins, and the end, if they are of different sizes.
     pub(crate) fn starts(&self) -> impl ExactSizeIterator<Item = usize> {
-        (0..self.len() + 1).map(|item| self.start(item))
+        let mut tails = 0;
+        (0..self.len() + 1).map(move |item| {
+            let start = self.start(item) + tails;
+            tails += self.tails().map_or(0, |all| all.length(item..item + 1));
+            start
+        })
+    }
+
+    fn tails(&self) -> Option<&Tails> {
+        match self {
+            Self::One { .. } => None,
+            Self::Many(many) => Some(&many.tails),
+        }
+    }
+
+    /// All of their bytes, as they follow each other.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let (one, many) = match self {
+            Self::One { bytes, .. } => (Some(&bytes[..]), None),
+            Self::Many(many) => (None, Some(many.parts())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
     }
 
     fn start(&self, item: usize) -> usize {
@@ -294,11 +353,14 @@ impl Inputs {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::One { bytes, .. } => bytes.len(),
-            Self::Many(many) => many.fixed.map_or(many.bytes.len(), |(size, count)| size * count),
+            Self::Many(many) => match many.fixed {
+                Some((size, count)) => size * count,
+                None => many.bytes.len() + many.tails.length(0..many.starts.len()),
+            },
         }
     }
 
-    /// The bytes that hold the items of a range.
+    /// The bytes that hold the items of a range, without their tails.
     pub(crate) fn span(&self, items: Range<usize>) -> Span<'_> {
         let range = self.start(items.start)..self.start(items.end);
         match self {
@@ -310,9 +372,61 @@ impl Inputs {
         }
     }
 
-    /// How many bytes these are.
+    /// How many bytes the items of a range take.
     pub(crate) fn length(&self, items: Range<usize>) -> usize {
-        self.start(items.end) - self.start(items.start)
+        let span = self.start(items.end) - self.start(items.start);
+        span + self.tails().map_or(0, |tails| tails.length(items))
+    }
+
+    /// The long end of an item, if that is apart from its other bytes.
+    pub(crate) fn tail(&self, item: usize) -> Option<&LongBytes> {
+        self.tails()?.get(item)
+    }
+
+    /// Lets go of the long end of an item that nobody needs any more.
+    pub(crate) fn let_go(&mut self, item: usize) -> Option<LongBytes> {
+        match self {
+            Self::One { .. } => None,
+            Self::Many(many) => many.tails.take(item),
+        }
+    }
+}
+
+/// The long ends of some of many items.
+#[derive(Default)]
+struct Tails {
+    /// By item. One that was let go has left its length.
+    all: BTreeMap<usize, (usize, Option<LongBytes>)>,
+}
+
+impl std::fmt::Debug for Tails {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.all.iter().map(|(item, (length, _))| (item, length))).finish()
+    }
+}
+
+impl Tails {
+    fn push(&mut self, item: usize, bytes: LongBytes) {
+        self.all.insert(item, ((*bytes).as_ref().len(), Some(bytes)));
+    }
+
+    fn get(&self, item: usize) -> Option<&LongBytes> {
+        self.all.get(&item)?.1.as_ref()
+    }
+
+    fn take(&mut self, item: usize) -> Option<LongBytes> {
+        if self.all.is_empty() {
+            return None;
+        }
+        self.all.get_mut(&item)?.1.take()
+    }
+
+    /// How many bytes those of a range of items have.
+    fn length(&self, items: Range<usize>) -> usize {
+        if self.all.is_empty() {
+            return 0;
+        }
+        self.all.range(items).map(|(_, (length, _))| length).sum()
     }
 }
 
@@ -326,6 +440,11 @@ impl<'a> Items<'a> {
     /// `size` is that of every item, if they are of one.
     pub(crate) fn new(rest: &'a [u8], size: Option<usize>) -> Self {
         Self { rest, size }
+    }
+
+    /// The bytes of all items that are left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     pub(crate) fn next(&mut self) -> Option<&'a [u8]> {
@@ -344,6 +463,8 @@ impl<'a> Items<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -394,18 +515,57 @@ mod tests {
             let item = vec![7; length];
             let write = |out: &mut Vec<u8>| {
                 out.extend_from_slice(&item);
-                Ok::<(), ()>(())
+                Ok::<_, ()>(None)
             };
             let mut many = Inputs::default();
-            many.push(write).unwrap();
+            many.push_apart(write).unwrap();
             let one = Inputs::one(None, write).unwrap();
             assert_eq!((one.len(), one.bytes()), (1, many.bytes()));
             assert_eq!(one.span(0..1).bytes(), many.span(0..1).bytes());
             assert_eq!(one.length(0..1), one.bytes());
+            assert_eq!(one.parts().collect::<Vec<_>>().concat(), many.span(0..1).bytes());
             let fixed = Inputs::one(Some(length), write).unwrap();
             assert_eq!((fixed.len(), fixed.span(0..1).bytes()), (1, &item[..]));
+            // One whose end is apart.
+            let long = || Some(Arc::new(item.clone()) as LongBytes);
+            many.push_apart(|_| Ok::<_, ()>(long())).unwrap();
+            let apart = Inputs::one(None, |_| Ok::<_, ()>(long())).unwrap();
+            assert_eq!((apart.len(), apart.length(0..1)), (1, many.length(1..2)));
+            assert_eq!(apart.span(0..1).bytes(), many.span(1..2).bytes());
+            assert_eq!(apart.tail(0).map(|tail| (**tail).as_ref().to_vec()), Some(item));
         }
         assert_eq!(Inputs::one(None, |_| Err(3)).unwrap_err(), 3);
+    }
+
+    #[test]
+    fn items_with_long_ends_are_like_others() {
+        let (mut inputs, mut plain) = (Inputs::default(), Inputs::default());
+        let items = [(&b"a"[..], None), (b"bc", Some(vec![5; 4])), (b"", Some(vec![7; 9]))];
+        for (head, tail) in items.iter().chain(&items) {
+            let long = tail.clone().map(|tail| Arc::new(tail) as LongBytes);
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(head);
+                Ok::<_, ()>(long)
+            };
+            inputs.push_apart(write).unwrap();
+            let write_all = |out: &mut Vec<u8>| {
+                out.extend_from_slice(&[head, tail.as_deref().unwrap_or_default()].concat());
+                Ok::<_, ()>(())
+            };
+            plain.push(write_all).unwrap();
+        }
+        assert_eq!((inputs.bytes(), inputs.len()), (plain.bytes(), plain.len()));
+        assert!(inputs.starts().eq(plain.starts()));
+        assert!(inputs.parts().flatten().eq(plain.parts().flatten()));
+        for start in 0..=6 {
+            for end in start..=6 {
+                assert_eq!(inputs.length(start..end), plain.length(start..end));
+            }
+        }
+        // An end that was let go is still counted: the others stay where they are.
+        assert!(inputs.let_go(1).is_some() && inputs.let_go(1).is_none());
+        assert!(inputs.tail(1).is_none() && inputs.tail(2).is_some());
+        assert_eq!(inputs.length(0..6), plain.length(0..6));
     }
 
     #[test]

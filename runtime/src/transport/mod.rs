@@ -24,6 +24,7 @@ pub(crate) mod pipe;
 pub(crate) mod ring;
 pub(crate) mod scratch;
 pub(crate) mod socket;
+pub(crate) mod spare;
 pub(crate) mod stream;
 
 use std::io;
@@ -46,6 +47,9 @@ use crate::shm::page::{BRIEF_OUTBOX, Page};
 /// Bytes that frames may refer to instead of copying them.
 pub(crate) type SharedBytes = Arc<Vec<u8>>;
 
+/// Long bytes in the memory of the value that they were, to be sent from there.
+pub(crate) type LongBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
 /// What a call of [`ParentEnd::receive`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Received {
@@ -64,6 +68,9 @@ pub(crate) trait ParentEnd: Send {
 
     /// Adds a range of shared bytes, without copying it if it is long.
     fn queue_shared(&mut self, bytes: &SharedBytes, range: Range<usize>);
+
+    /// Adds long bytes, without copying them.
+    fn queue_long(&mut self, bytes: &LongBytes);
 
     /// Sends what can be sent. True: nothing is left.
     ///
@@ -133,7 +140,7 @@ pub(crate) trait WorkerInput: Send {
     ///
     /// # Errors
     /// The system refuses, or the bytes are no frame.
-    fn next(&mut self) -> io::Result<Option<(Header, &[u8])>>;
+    fn next(&mut self) -> io::Result<Option<(Header, Body<'_>)>>;
 }
 
 /// A worker's ends, of the backend that its parent has chosen.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
 
-use super::SharedBytes;
+use super::{LongBytes, SharedBytes};
 
 /// Shorter ranges are copied: a system call's cost for one more part is that of copying about this.
 pub(super) const WORTH_SHARING: usize = 4 * 1024;
@@ -12,6 +12,7 @@ pub(super) const WORTH_SHARING: usize = 4 * 1024;
 enum Part {
     Owned(Vec<u8>),
     Shared(SharedBytes, Range<usize>),
+    Long(LongBytes),
 }
 
 impl Part {
@@ -19,6 +20,7 @@ impl Part {
         match self {
             Self::Owned(bytes) => bytes,
             Self::Shared(bytes, range) => &bytes[range.clone()],
+            Self::Long(bytes) => (**bytes).as_ref(),
         }
     }
 }
@@ -48,6 +50,12 @@ impl Outgoing {
             self.push(&bytes[range]);
         } else {
             self.parts.push_back(Part::Shared(SharedBytes::clone(bytes), range));
+        }
+    }
+
+    pub(super) fn push_long(&mut self, bytes: &LongBytes) {
+        if !(**bytes).as_ref().is_empty() {
+            self.parts.push_back(Part::Long(LongBytes::clone(bytes)));
         }
     }
 
@@ -94,6 +102,9 @@ mod tests {
             outgoing.push_shared(&shared, 3..WORTH_SHARING + 5);
             outgoing.push(b"");
             outgoing.push(b"z");
+            let long: LongBytes = Arc::new(*b"long");
+            outgoing.push_long(&long);
+            outgoing.push_long(&(Arc::new([]) as LongBytes));
             let mut sent = Vec::new();
             while !outgoing.is_empty() {
                 let count = outgoing.first().len().min(step);
@@ -101,8 +112,8 @@ mod tests {
                 assert_eq!(outgoing.slices(1)[0].len(), outgoing.first().len());
                 outgoing.forget(count);
             }
-            assert_eq!(sent, [b"ab", &shared[1..WORTH_SHARING + 5], b"z"].concat());
-            assert_eq!(Arc::strong_count(&shared), 1);
+            assert_eq!(sent, [b"ab", &shared[1..WORTH_SHARING + 5], b"zlong"].concat());
+            assert_eq!((Arc::strong_count(&shared), Arc::strong_count(&long)), (1, 1));
         }
     }
 }

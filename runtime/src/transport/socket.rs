@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use super::frame::{Body, Header, Incoming, Malformed};
 use super::outgoing::Outgoing;
 use super::ring::Watch;
-use super::{ParentEnd, ROOM, Received, SharedBytes, WorkerInput, WorkerOutput};
+use super::{LongBytes, ParentEnd, ROOM, Received, SharedBytes, WorkerInput, WorkerOutput, spare};
 use crate::os::epoll::Interest;
-use crate::os::memory::{Shared, copy_owned};
+use crate::os::memory::{Shared, copy_owned, read_onto};
 use crate::os::{socket, wait};
 use crate::shm::outbox;
 use crate::shm::page::Page;
@@ -33,6 +33,9 @@ pub(crate) struct ParentSocket {
     received: u64,
     /// How many bytes that the socket will deliver have come another way already.
     ahead: u64,
+    /// Whether long bytes were sent, whose memory is kept for what comes back.
+    had_long: bool,
+    _keeper: spare::Keeper,
 }
 
 impl ParentSocket {
@@ -40,7 +43,16 @@ impl ParentSocket {
     pub(crate) fn new(socket: UnixStream, page: Arc<Shared<Page>>) -> Self {
         let incoming = Incoming::default();
         let outgoing = Outgoing::default();
-        Self { socket, page, outgoing, incoming, received: 0, ahead: 0 }
+        Self {
+            socket,
+            page,
+            outgoing,
+            incoming,
+            received: 0,
+            ahead: 0,
+            had_long: false,
+            _keeper: spare::Keeper::new(),
+        }
     }
 }
 
@@ -51,6 +63,11 @@ impl ParentEnd for ParentSocket {
 
     fn queue_shared(&mut self, bytes: &SharedBytes, range: Range<usize>) {
         self.outgoing.push_shared(bytes, range);
+    }
+
+    fn queue_long(&mut self, bytes: &LongBytes) {
+        self.had_long = true;
+        self.outgoing.push_long(bytes);
     }
 
     fn flush(&mut self) -> io::Result<bool> {
@@ -65,13 +82,12 @@ impl ParentEnd for ParentSocket {
     }
 
     fn receive(&mut self) -> io::Result<Received> {
-        let mut socket = &self.socket;
         let mut known = [0; 4096];
         let result = if self.ahead > 0 {
             let room = known.len().min(usize::try_from(self.ahead).unwrap_or(usize::MAX));
-            socket.read(&mut known[..room]).inspect(|count| self.ahead -= *count as u64)
+            (&self.socket).read(&mut known[..room]).inspect(|count| self.ahead -= *count as u64)
         } else {
-            let result = self.incoming.fill(|buffer| socket.read(buffer));
+            let result = self.incoming.fill(|to, most| read_onto(self.socket.as_fd(), to, most));
             result.inspect(|count| self.received += *count as u64)
         };
         match result {
@@ -121,10 +137,13 @@ impl ParentEnd for ParentSocket {
 
     /// The kernel's buffers are its own affair.
     fn is_grown(&self) -> bool {
-        false
+        self.had_long || spare::is_any()
     }
 
-    fn shrink(&mut self) {}
+    fn shrink(&mut self) {
+        self.had_long = false;
+        spare::release();
+    }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -187,10 +206,10 @@ impl WorkerInput for SocketInput {
         self.incoming.is_ready() || wait::readable(self.socket.as_fd(), until).unwrap_or(true)
     }
 
-    fn next(&mut self) -> io::Result<Option<(Header, &[u8])>> {
+    fn next(&mut self) -> io::Result<Option<(Header, Body<'_>)>> {
         while !self.incoming.is_ready() {
-            let mut socket = &*self.socket;
-            match self.incoming.fill(|buffer| socket.read(buffer)) {
+            let socket = self.socket.as_fd();
+            match self.incoming.fill(|to, most| read_onto(socket, to, most)) {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -198,7 +217,7 @@ impl WorkerInput for SocketInput {
                 Err(error) => return Err(error),
             }
         }
-        self.incoming.next_bytes().map_err(|malformed| io::Error::other(malformed.to_string()))
+        self.incoming.next().map_err(|malformed| io::Error::other(malformed.to_string()))
     }
 }
 

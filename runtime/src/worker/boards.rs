@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::sync::atomic::AtomicU8;
 
-use super::dispatch::{Run, RunError, Sizes};
+use super::dispatch::{Args, Ran, Run, RunError, Sizes};
 use super::kill_points::{Point, pass};
 use super::panics;
 use super::sheet::Sheet;
@@ -18,7 +18,7 @@ use super::shift::Shift;
 use super::tasks::{KEPT, Prepared, Runner};
 use crate::error::PanicInfo;
 use crate::os::clock;
-use crate::os::memory::copy_owned;
+use crate::os::memory::{append, copy_owned};
 use crate::shm::board::Board;
 use crate::shm::hand::{Hand, Holding};
 use crate::shm::heap::{Id, Kind as ObjectKind, Object};
@@ -323,10 +323,13 @@ impl Boards {
         let mut result = std::mem::take(&mut self.result);
         result.clear();
         let inputs = &self.inputs;
-        let ended = panics::catch(|| run.run(inputs, typed, &mut result));
+        let ended = panics::catch(|| run.run(Args::Whole(inputs), typed, &mut result));
         pass(Point::Called);
         let next = match ended {
-            Ok(Ok(handles)) if handles.is_empty() => {
+            Ok(Ok(Ran { handles, tail })) if handles.is_empty() => {
+                if let Some(tail) = tail {
+                    append((*tail).as_ref(), &mut result);
+                }
                 let dense = sizes.slot();
                 result.resize(result.len().max(dense.unwrap_or(0)), 0);
                 if result.len() <= Sheet::LONGEST {
@@ -337,7 +340,7 @@ impl Boards {
                 }
                 number + 1
             }
-            Ok(Ok(handles)) => match runner.parcel(&handles, &result) {
+            Ok(Ok(Ran { handles, .. })) => match runner.parcel(&handles, &result) {
                 Ok(parcel) => {
                     self.apart(runner, item, Kind::Parcel, &parcel.id().to_bits().to_le_bytes());
                     number + 1

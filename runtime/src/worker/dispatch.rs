@@ -18,7 +18,7 @@ use std::hash::{Hash, Hasher};
 use super::shift::Shift;
 use crate::os::module::{BadOffset, Marked, Module};
 use crate::shm::heap::Object;
-use crate::transport::codec;
+use crate::transport::{LongBytes, codec};
 
 /// The tasks of this program, in the order in which the linker gathered them.
 ///
@@ -149,9 +149,8 @@ impl fmt::Debug for Descriptor {
 /// A callable that is ready to run, any number of times.
 pub(crate) trait Run {
     /// Decodes the arguments, calls, and appends the encoded result; on an error `result` is as it
-    /// was. Gives out the handles in the result. A panic of the callable passes through. Arguments and
-    /// result are typed ones, or postcard's.
-    fn run(&self, args: &[u8], typed: bool, result: &mut Vec<u8>) -> Result<Vec<Object>, RunError>;
+    /// was. A panic of the callable passes through. Arguments and result are typed ones, or postcard's.
+    fn run(&self, args: Args<'_>, typed: bool, result: &mut Vec<u8>) -> Result<Ran, RunError>;
 
     /// What is known of the sizes of typed arguments and results.
     fn sizes(&self) -> Sizes;
@@ -159,6 +158,21 @@ pub(crate) trait Run {
     /// Runs items of a shift until there is none left, or one's arguments can't be decoded. For arguments
     /// and results of fixed sizes. A panic of the callable passes through.
     fn run_shift(&self, shift: &mut Shift<'_>) -> Result<(), codec::Error>;
+}
+
+/// Encoded arguments.
+pub(crate) enum Args<'a> {
+    Whole(&'a [u8]),
+    /// Typed ones that end with a tail, in memory of its own.
+    Apart(&'a [u8], Vec<u8>),
+}
+
+/// What a result has besides the bytes that were appended.
+pub(crate) struct Ran {
+    /// The handles in it.
+    pub(crate) handles: Vec<Object>,
+    /// Long bytes that follow. Then there are no handles.
+    pub(crate) tail: Option<LongBytes>,
 }
 
 /// The bytes of typed arguments and of a typed result, where they are the same for all values.

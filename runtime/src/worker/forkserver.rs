@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 
-use super::dispatch::RunError;
+use super::dispatch::{Args, RunError};
 use super::life::{self, Never};
 use super::{build, identity, panics, tasks};
 use crate::os::fork::{self, Alone, Forked};
@@ -153,8 +153,9 @@ impl Line {
             exit::leave(0);
         }
         let mut result = Vec::new();
-        let called = tasks::prepare(&head.callee, bound)
-            .map(|run| panics::catch_quietly(|| run.run(arguments, false, &mut result)));
+        let called = tasks::prepare(&head.callee, bound).map(|run| {
+            panics::catch_quietly(|| run.run(Args::Whole(arguments), false, &mut result))
+        });
         // No worker is to say it once more.
         let _ = io::stdout().flush();
         fork::flush_streams();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::os::exit;
 use crate::transport::frame::{Header, Kind, Small};
-use crate::transport::{WorkerInput, WorkerOutput};
+use crate::transport::{WorkerInput, WorkerOutput, spare};
 
 /// So long after the last task memory is given back: long results in a row reuse it.
 const IDLE: Duration = Duration::from_secs(1);
@@ -16,11 +16,12 @@ pub(super) struct Outlet {
     position: u64,
     /// Whether this process ends when its parent can't be reached.
     tied_to_parent: bool,
+    _keeper: spare::Keeper,
 }
 
 impl Outlet {
     pub(super) fn new(output: Box<dyn WorkerOutput>, tied_to_parent: bool) -> Self {
-        Self { output, position: 0, tied_to_parent }
+        Self { output, position: 0, tied_to_parent, _keeper: spare::Keeper::new() }
     }
 
     /// Adds a frame. When it returns, the parent will get it, even if this process dies now.
@@ -30,6 +31,12 @@ impl Outlet {
         } else {
             self.write([&Header::new(kind, number, body.len()).to_bytes(), body]);
         }
+    }
+
+    /// Adds a result that ends with long bytes, which keep to themselves on the way.
+    pub(super) fn put_long(&mut self, number: u32, head: &[u8], tail: &[u8]) {
+        let header = Header::with_tail(Kind::Value, number, head.len(), tail.len()).to_bytes();
+        self.write([&[&header, head].concat(), tail]);
     }
 
     /// As [`put`](Self::put), with a body in two parts.
@@ -73,8 +80,9 @@ impl Outlet {
 
     /// Gives memory back that only long results need, while nothing comes in.
     pub(super) fn rest(&mut self, input: &mut dyn WorkerInput) {
-        while self.output.is_grown() && !input.wait(IDLE) {
+        while (self.output.is_grown() || spare::is_any()) && !input.wait(IDLE) {
             self.output.shrink();
+            spare::release();
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::boards::Boards;
-use super::dispatch::{Callee, Run, RunError};
+use super::dispatch::{Args, Callee, Ran, Run, RunError};
 use super::outlet::Outlet;
 use super::panics;
 use crate::os::clock;
@@ -19,7 +19,7 @@ use crate::shm::heap::{Object, parcel};
 use crate::shm::page::Page;
 use crate::transport::WorkerInput;
 use crate::transport::codec;
-use crate::transport::frame::Kind;
+use crate::transport::frame::{Body, Kind};
 use crate::transport::hello::Role;
 use crate::transport::message::{CalleeBytes, Items, TaskHead};
 
@@ -119,11 +119,11 @@ impl Tasks {
             };
             let ended = match header.kind {
                 Kind::Tasks => runner.run_all(header.number, body),
-                Kind::Init => runner.initialize(body),
-                Kind::Bind => runner.bind(body),
-                Kind::Forget => runner.forget(body),
+                Kind::Init => runner.initialize(body.bytes()),
+                Kind::Bind => runner.bind(body.bytes()),
+                Kind::Forget => runner.forget(body.bytes()),
                 Kind::Exit => Some(Ended::Well),
-                Kind::Join => boards.join(body).map(|()| Ended::Well),
+                Kind::Join => boards.join(body.bytes()).map(|()| Ended::Well),
                 _ => None,
             };
             let over = header.kind == Kind::Exit
@@ -169,8 +169,9 @@ impl Runner {
     }
 
     /// Runs the items of a frame until one has been taken back: those after it have been, too.
-    fn run_all(&mut self, first: u32, body: &[u8]) -> Option<Ended> {
-        let (head, items) = TaskHead::split(body)?;
+    fn run_all(&mut self, first: u32, mut body: Body<'_>) -> Option<Ended> {
+        let (head, items) = TaskHead::split(body.bytes())?;
+        let mut tail = body.take_tail();
         let is_known = self.latest.as_ref().is_some_and(|(latest, _)| *latest == head.callee);
         let began = (self.untimed == 0 || !is_known).then(Instant::now);
         self.untimed = self.untimed.saturating_sub(1);
@@ -180,7 +181,11 @@ impl Runner {
         let sizes = prepared.as_ref().map(|run| run.sizes()).unwrap_or_default();
         let mut items = Items::new(items, sizes.args.filter(|_| head.typed));
         for number in first..first.checked_add(head.count)? {
-            let item = items.next()?;
+            let item = match tail.take() {
+                // It is the only item, and its length is that of its frame.
+                Some(tail) => Args::Apart(items.rest().get(size_of::<u64>()..)?, tail),
+                None => Args::Whole(items.next()?),
+            };
             let position = Position { epoch: head.epoch, number };
             if !self.page.claim.start(position) {
                 break;
@@ -213,7 +218,7 @@ impl Runner {
         }
     }
 
-    fn run_one(&mut self, prepared: &Prepared, typed: bool, number: u32, item: &[u8]) -> Ended {
+    fn run_one(&mut self, prepared: &Prepared, typed: bool, number: u32, item: Args<'_>) -> Ended {
         let run = match prepared {
             Ok(run) => run,
             Err(why) => {
@@ -224,11 +229,15 @@ impl Runner {
         self.result.clear();
         let result = &mut self.result;
         let ended = match panics::catch(|| run.run(item, typed, result)) {
-            Ok(Ok(handles)) if handles.is_empty() => {
+            Ok(Ok(Ran { tail: Some(tail), .. })) => {
+                self.outlet.put_long(number, &self.result, (*tail).as_ref());
+                Ended::Well
+            }
+            Ok(Ok(Ran { handles, .. })) if handles.is_empty() => {
                 self.outlet.put(Kind::Value, number, &self.result);
                 Ended::Well
             }
-            Ok(Ok(handles)) => match self.parcel(&handles, &self.result) {
+            Ok(Ok(Ran { handles, .. })) => match self.parcel(&handles, &self.result) {
                 Ok(parcel) => {
                     self.outlet.put(Kind::Parcel, number, &parcel.id().to_bits().to_le_bytes());
                     Ended::Well
@@ -301,7 +310,7 @@ impl Runner {
         let result = &mut self.result;
         let failure = match &prepared {
             Err(why) => Some(why.clone()),
-            Ok(run) => match panics::catch(|| run.run(item, false, result)) {
+            Ok(run) => match panics::catch(|| run.run(Args::Whole(item), false, result)) {
                 Ok(Ok(_)) => None,
                 Ok(Err(RunError::Args(error) | RunError::Result(error))) => Some(error.to_string()),
                 Err(panic) => Some(format!("it panicked{panic}")),

@@ -11,6 +11,7 @@ use serde::de::{Deserializer as _, Error, Visitor};
 use super::de::Deserializer;
 use super::error::Cause;
 use crate::os::conjure::{as_same, into_same, is_same};
+use crate::os::memory;
 
 /// The bytes, if the value is nothing else.
 #[inline]
@@ -45,7 +46,9 @@ impl Visitor<'_> for Bytes {
     }
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-        Ok(bytes.to_vec())
+        let mut copy = Vec::new();
+        memory::append(bytes, &mut copy);
+        Ok(copy)
     }
 
     fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {

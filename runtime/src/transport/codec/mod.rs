@@ -23,6 +23,7 @@ pub(crate) mod cells;
 mod de;
 mod error;
 mod limits;
+mod long;
 pub(crate) mod passing;
 mod ser;
 #[cfg(test)]

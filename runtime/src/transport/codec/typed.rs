@@ -26,8 +26,10 @@ use serde::{Serialize, Serializer as _, de::DeserializeOwned};
 
 use super::error::{Cause, Error};
 use super::limits::Limits;
+use super::long::take_long;
 use super::{Rollback, de, ser};
 use crate::os::memory;
+use crate::transport::LongBytes;
 
 /// Calls a macro with all types that are encoded as they lie in memory.
 macro_rules! for_raw_types {
@@ -87,6 +89,19 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Re
     encode_all::<T>(out, |encoder| encoder.put(value))
 }
 
+/// As [`encode`], but for the long bytes of a text or a vector of numbers: these are handed out, to be sent
+/// behind the others from where they are.
+///
+/// # Errors
+/// As [`codec::encode`](super::encode).
+#[inline]
+pub(crate) fn encode_apart<T: Serialize + 'static>(
+    value: T,
+    out: &mut Vec<u8>,
+) -> Result<Option<LongBytes>, Error> {
+    encode_all_apart::<T>(out, |encoder| encoder.put_apart(value))
+}
+
 /// Decodes a value from exactly these `bytes`.
 ///
 /// # Errors
@@ -112,10 +127,16 @@ pub(crate) fn numbers<T: 'static>(bytes: &[u8]) -> Option<Vec<T>> {
     numbers
 }
 
-/// The numbers that lie in these bytes. The compiler makes this a copy, and one that no unlucky place slows
-/// down: see [`memory::append`].
-fn copied<N: AnyBitPattern>(bytes: &[u8]) -> Vec<N> {
-    bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned).collect()
+/// As [`decode`], from `bytes` that end with a tail, in memory of its own. That is the memory of the text, or
+/// of the vector of bytes, that the value ends with.
+///
+/// # Errors
+/// As [`codec::decode`](super::decode), and if the value doesn't end with bytes like those of the tail.
+pub(crate) fn decode_apart<T: DeserializeOwned + 'static>(
+    bytes: &[u8],
+    tail: Vec<u8>,
+) -> Result<T, Error> {
+    decode_all_apart(bytes, tail, |decoder| decoder.take())
 }
 
 /// Appends what `put` puts, which together is a `Whole`; nothing if that fails.
@@ -124,11 +145,21 @@ pub(crate) fn encode_all<Whole>(
     out: &mut Vec<u8>,
     put: impl FnOnce(&mut Encoder<'_>) -> Result<(), Cause>,
 ) -> Result<(), Error> {
+    encode_all_apart::<Whole>(out, put).map(|_| ())
+}
+
+/// As [`encode_all`]; hands out the bytes that are to follow, if the last value was put apart and is long.
+#[inline(always)]
+pub(crate) fn encode_all_apart<Whole>(
+    out: &mut Vec<u8>,
+    put: impl FnOnce(&mut Encoder<'_>) -> Result<(), Cause>,
+) -> Result<Option<LongBytes>, Error> {
     let mut rollback = Rollback { len: out.len(), out };
-    let mut encoder = Encoder { out: rollback.out, limits: Limits::new() };
+    let mut encoder = Encoder { out: rollback.out, limits: Limits::new(), tail: None };
     put(&mut encoder).map_err(Error::encoding::<Whole>)?;
+    let tail = encoder.tail;
     rollback.len = rollback.out.len();
-    Ok(())
+    Ok(tail)
 }
 
 /// Decodes what `take` takes; none of the bytes may be left.
@@ -137,7 +168,7 @@ pub(crate) fn decode_all<Whole>(
     bytes: &[u8],
     take: impl FnOnce(&mut Decoder<'_>) -> Result<Whole, Cause>,
 ) -> Result<Whole, Error> {
-    let mut decoder = Decoder { walk: de::Deserializer::new(bytes) };
+    let mut decoder = Decoder { bytes, walk: de::Deserializer::new(bytes), tail: None };
     let taken = take(&mut decoder).and_then(|whole| decoder.walk.end().map(|()| whole));
     taken.map_err(|cause| {
         let at = bytes.len() - decoder.walk.remaining();
@@ -145,10 +176,32 @@ pub(crate) fn decode_all<Whole>(
     })
 }
 
+/// As [`decode_all`], from bytes that end with a `tail`.
+#[inline]
+pub(crate) fn decode_all_apart<Whole>(
+    bytes: &[u8],
+    tail: Vec<u8>,
+    take: impl FnOnce(&mut Decoder<'_>) -> Result<Whole, Cause>,
+) -> Result<Whole, Error> {
+    let length = bytes.len() + tail.len();
+    let mut decoder = Decoder { bytes, walk: de::Deserializer::new(bytes), tail: Some(tail) };
+    let taken = take(&mut decoder).and_then(|whole| {
+        decoder.walk.end()?;
+        match decoder.tail {
+            None => Ok(whole),
+            Some(_) => Err(Cause::from(postcard::Error::DeserializeBadEncoding)),
+        }
+    });
+    let at = bytes.len() - decoder.walk.remaining();
+    taken.map_err(|cause| Error::decoding::<Whole>(cause, at, length))
+}
+
 /// Puts values behind each other; they have one account of what they may cost.
 pub(crate) struct Encoder<'o> {
     out: &'o mut Vec<u8>,
     limits: Limits,
+    /// The long bytes of the last value, if it was put apart.
+    tail: Option<LongBytes>,
 }
 
 impl Encoder<'_> {
@@ -167,6 +220,21 @@ impl Encoder<'_> {
         value.serialize(self.serializer())
     }
 
+    /// Appends one value, but for its bytes if these are long and it is a text or a vector of numbers. They follow
+    /// when another value does, which is how those of the last one are left.
+    #[inline(always)]
+    pub(crate) fn put_apart<T: Serialize + 'static>(&mut self, value: T) -> Result<(), Cause> {
+        if let Some(tail) = self.tail.take() {
+            memory::append((*tail).as_ref(), self.out);
+        }
+        let mut value = Some(value);
+        if let Some((count, tail)) = take_long(&mut value) {
+            self.tail = Some(tail);
+            return self.serializer().serialize_u64(count as u64);
+        }
+        self.put(&value.expect("it is taken for its long bytes alone"))
+    }
+
     #[inline]
     fn serializer(&mut self) -> ser::Serializer<'_> {
         ser::Serializer::new(self.out, &mut self.limits)
@@ -175,7 +243,10 @@ impl Encoder<'_> {
 
 /// Takes values that follow each other.
 pub(crate) struct Decoder<'b> {
+    bytes: &'b [u8],
     walk: de::Deserializer<'b>,
+    /// What follows, and has memory of its own.
+    tail: Option<Vec<u8>>,
 }
 
 impl Decoder<'_> {
@@ -212,16 +283,28 @@ impl Decoder<'_> {
     #[inline(always)]
     fn take_counted(&mut self, value: &mut dyn Any) -> Result<(), Cause> {
         if let Some(value) = value.downcast_mut::<Option<String>>() {
-            let mut text = Vec::new();
-            memory::append(self.walk.take::<&[u8]>()?, &mut text);
+            let text = match self.take_tail(1)? {
+                Some(text) => text,
+                None => self.bytes()?,
+            };
             let text = String::from_utf8(text).map_err(|_| postcard::Error::DeserializeBadUtf8)?;
             *value = Some(text);
+            return Ok(());
+        }
+        if let Some(value) = value.downcast_mut::<Option<Vec<u8>>>() {
+            *value = Some(match self.take_tail(1)? {
+                Some(bytes) => bytes,
+                None => self.bytes()?,
+            });
             return Ok(());
         }
         macro_rules! fill {
             ($($Number:ty)*) => {$(
                 if let Some(value) = value.downcast_mut::<Option<Vec<$Number>>>() {
-                    *value = Some(self.numbers()?);
+                    *value = Some(match self.take_tail(size_of::<$Number>())? {
+                        Some(bytes) => copied(&bytes),
+                        None => self.numbers()?,
+                    });
                     return Ok(());
                 }
             )*};
@@ -234,9 +317,41 @@ impl Decoder<'_> {
         let count = self.walk.take::<usize>()?;
         // Memory is claimed after the bytes were seen to be there. A product that doesn't fit into a
         // `usize` is more than any bytes.
-        let bytes = self.walk.take_bytes(count.saturating_mul(size_of::<N>()))?;
-        Ok(copied(bytes))
+        Ok(copied(self.walk.take_bytes(count.saturating_mul(size_of::<N>()))?))
     }
+
+    fn bytes(&mut self) -> Result<Vec<u8>, Cause> {
+        let mut bytes = Vec::new();
+        memory::append(self.walk.take::<&[u8]>()?, &mut bytes);
+        Ok(bytes)
+    }
+
+    /// The tail, if nothing comes before it but the count of its elements, each of which has this size.
+    fn take_tail(&mut self, size: usize) -> Result<Option<Vec<u8>>, Cause> {
+        if self.tail.is_none() {
+            return Ok(None);
+        }
+        // The count may belong to an argument before the last, whose bytes are no tail.
+        let mut ahead =
+            de::Deserializer::new(&self.bytes[self.bytes.len() - self.walk.remaining()..]);
+        ahead.take::<usize>()?;
+        if ahead.remaining() > 0 {
+            return Ok(None);
+        }
+        let count = self.walk.take::<usize>()?;
+        let is_whole = |tail: &mut Vec<u8>| count.checked_mul(size) == Some(tail.len());
+        let tail = self.tail.take_if(is_whole).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        Ok(Some(tail))
+    }
+}
+
+/// The numbers that lie in these bytes.
+fn copied<N: AnyBitPattern>(bytes: &[u8]) -> Vec<N> {
+    let mut numbers = Vec::new();
+    memory::reserve_long(&mut numbers, bytes.len() / size_of::<N>());
+    // The compiler makes this a copy, and one that no unlucky place slows down: see `memory::append`.
+    numbers.extend(bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned::<N>));
+    numbers
 }
 
 /// How many elements there are in a text or a vector of numbers, and their bytes.

@@ -200,8 +200,15 @@ impl Reader {
         if span.length == 0 {
             return Ok((0, 0));
         }
-        let count = span.length.min(PIECE).min(incoming.wanted());
-        incoming.append_shared(ring.bytes(span.offset, count));
+        let most = span.length.min(PIECE);
+        let bytes = ring.bytes(span.offset, most);
+        let mut count = 0;
+        while count < most && !(count > 0 && incoming.has_tail()) {
+            // First the beginning of what may be long: then it is known where the rest of it goes.
+            let part = incoming.wanted().min(most - count);
+            incoming.append_shared(&bytes[count..count + part]);
+            count += part;
+        }
         self.consumer.take(stream, count);
         Ok((count, span.length - count))
     }

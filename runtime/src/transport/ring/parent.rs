@@ -16,7 +16,7 @@ use crate::shm::stream::{Breach, CAPACITY};
 use crate::shm::system::System;
 use crate::transport::frame::{Body, Header, Incoming, Malformed};
 use crate::transport::outgoing::Outgoing;
-use crate::transport::{ParentEnd, Received, SharedBytes};
+use crate::transport::{LongBytes, ParentEnd, Received, SharedBytes, spare};
 
 /// What threads that don't hold the parent's end may know of it: whether there is anything to do, and how
 /// to have it told.
@@ -79,6 +79,7 @@ pub(crate) struct ParentRing {
     incoming: Incoming,
     /// Whether the worker has closed its end of the socket.
     has_ended: bool,
+    _keeper: spare::Keeper,
 }
 
 impl ParentRing {
@@ -105,6 +106,7 @@ impl ParentRing {
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
             has_ended: false,
+            _keeper: spare::Keeper::new(),
         }
     }
 
@@ -174,6 +176,17 @@ impl ParentRing {
         Ok(true)
     }
 
+    /// Takes a piece of the worker's stream, or several of a long result: as long as some come, and not so
+    /// many that the others would wait for long.
+    fn take_some(&mut self) -> bool {
+        let is_some = self.take();
+        let mut left = CAPACITY / PIECE;
+        while left > 0 && self.incoming.is_arriving() && self.take() {
+            left -= 1;
+        }
+        is_some
+    }
+
     /// Takes a piece of the worker's stream.
     fn take(&mut self) -> bool {
         if self.is_broken() {
@@ -212,6 +225,10 @@ impl ParentEnd for ParentRing {
         } else {
             self.outgoing.push_shared(bytes, range);
         }
+    }
+
+    fn queue_long(&mut self, bytes: &LongBytes) {
+        self.outgoing.push_long(bytes);
     }
 
     fn flush(&mut self) -> io::Result<bool> {
@@ -258,7 +275,7 @@ impl ParentEnd for ParentRing {
         if self.watch.is_kicked.load(Relaxed) && self.take_kicks()? {
             self.watch.is_kicked.store(false, Relaxed);
         }
-        if self.take() {
+        if self.take_some() {
             return Ok(Received::Some);
         }
         if self.take_kicks()? && !self.has_ended {
@@ -308,10 +325,11 @@ impl ParentEnd for ParentRing {
     }
 
     fn is_grown(&self) -> bool {
-        self.writer.is_grown()
+        self.writer.is_grown() || spare::is_any()
     }
 
     fn shrink(&mut self) {
+        spare::release();
         self.writer.shrink();
     }
 

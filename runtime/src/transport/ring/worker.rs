@@ -16,7 +16,7 @@ use crate::shm::alarm::{Alarm, Lack};
 use crate::shm::page::Page;
 use crate::shm::stream::{Breach, CAPACITY};
 use crate::shm::system::System;
-use crate::transport::frame::{Header, Incoming, Malformed};
+use crate::transport::frame::{Body, Header, Incoming, Malformed};
 use crate::transport::{ROOM, WorkerInput, WorkerOutput};
 
 /// How long a worker waits for memory before it asks for it again.
@@ -123,7 +123,7 @@ impl WorkerInput for RingInput {
         self.incoming.is_ready() || is_there()
     }
 
-    fn next(&mut self) -> io::Result<Option<(Header, &[u8])>> {
+    fn next(&mut self) -> io::Result<Option<(Header, Body<'_>)>> {
         while !self.incoming.is_ready() {
             let is_closed = self.end.alarm().is_closed();
             if self.take()? {
@@ -135,7 +135,7 @@ impl WorkerInput for RingInput {
             }
             self.end.wait_for(Lack::Input, None, || !self.reader.is_empty());
         }
-        self.incoming.next_bytes().map_err(|malformed| io::Error::other(malformed.to_string()))
+        self.incoming.next().map_err(|malformed| io::Error::other(malformed.to_string()))
     }
 }
 
