@@ -34,7 +34,8 @@ fn nap_long() {
 
 /// How long a storm takes: `PROCESSION_STORM` seconds.
 fn storm() -> Duration {
-    let seconds = std::env::var("PROCESSION_STORM").map_or(2.0, |seconds| seconds.parse().unwrap());
+    let seconds =
+        std::env::var("PROCESSION_STORM").map_or(2.0, |seconds| seconds.parse().expect("seconds"));
     Duration::from_secs_f64(seconds)
 }
 
@@ -42,16 +43,19 @@ type Caller = fn(&Pool, u64);
 
 /// All that a thread can do with single calls, and with what shares the pool with them.
 const CALLERS: [Caller; 9] = [
-    |pool, x| assert_eq!(pool.call(next).retries(9).apply((x,)).unwrap(), x + 1),
+    |pool, x| assert_eq!(pool.call(next).retries(9).apply((x,)).expect("a result"), x + 1),
     |pool, x| {
         let text = "ab".repeat(x as usize % 100);
-        assert_eq!(pool.call(doubled).retries(9).apply((text.clone(),)).unwrap(), text.repeat(2));
+        assert_eq!(
+            pool.call(doubled).retries(9).apply((text.clone(),)).expect("a result"),
+            text.repeat(2)
+        );
     },
     |pool, x| {
         let call = |y| pool.call(next).retries(9).apply_async((y,));
         let calls: Vec<_> = (0..x % 3000).map(call).collect();
         for (y, call) in (0..).zip(calls) {
-            assert_eq!(call.get().unwrap(), y + 1);
+            assert_eq!(call.get().expect("a result"), y + 1);
         }
     },
     |pool, x| {
@@ -65,7 +69,7 @@ const CALLERS: [Caller; 9] = [
         while call.get_timeout(Duration::from_micros(x % 90)).is_err_and(|error| error.is_timeout())
         {
         }
-        assert_eq!(call.get().unwrap(), x % 700);
+        assert_eq!(call.get().expect("a result"), x % 700);
     },
     |pool, x| {
         let calls: Vec<_> = (0..x % 20).map(|y| pool.apply_async(nap, (y * 50,))).collect();
@@ -75,16 +79,16 @@ const CALLERS: [Caller; 9] = [
     },
     |pool, x| {
         let call = pool.call(next).retries(9).priority(1).apply_async((x,));
-        assert_eq!(block_on(call.into_future()).unwrap(), x + 1);
+        assert_eq!(block_on(call.into_future()).expect("a result"), x + 1);
     },
     |pool, x| {
-        let sum: u64 = pool.call(next).retries(9).map(0..x % 300).unwrap().iter().sum();
+        let sum: u64 = pool.call(next).retries(9).map(0..x % 300).expect("a result").iter().sum();
         let items = x % 300;
         assert_eq!(sum, items * (items + 1) / 2);
     },
     |pool, x| {
         let results = pool.call(next).retries(9).imap(0..x % 500);
-        let results: Vec<u64> = results.map(Result::unwrap).collect();
+        let results: Vec<u64> = results.map(|result| result.expect("a result")).collect();
         assert!(results.into_iter().eq((0..x % 500).map(|y| y + 1)));
     },
 ];

@@ -262,7 +262,7 @@ pub(super) fn decode_all<R: DeserializeOwned + 'static>(
     outcome: &Outcome,
 ) -> Result<Vec<R>, Error> {
     let dense = outcome.all().filter(|(_, size)| *size > 0);
-    if let Some(numbers) = dense.and_then(|(bytes, _)| typed::numbers(bytes)) {
+    if let Some(numbers) = dense.and_then(|(bytes, _)| cells::decoded(bytes)) {
         return Ok(numbers);
     }
     // Collecting into a `Result` would not know the length.

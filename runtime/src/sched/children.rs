@@ -7,8 +7,9 @@ use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::crew::{Crew, What};
+use super::crew::Crew;
 use super::supervisor;
+use super::waiting::What;
 use crate::os::exit;
 
 static CHILDREN: Mutex<Vec<Arc<Crew>>> = Mutex::new(Vec::new());

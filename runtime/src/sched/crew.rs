@@ -36,12 +36,14 @@ use std::time::Duration;
 use super::arena::{Arena, Arenas};
 use super::children;
 use super::core::{Core, News, State, Way};
-use super::job::{Bound, Group, Inputs, Job};
+use super::job::{Inputs, Job};
 use super::obituary;
+use super::spec::Bound;
 use super::spin::Watches;
 use super::staff::Plan;
 use super::supervisor::{self, Supervisor};
 use super::turnover::cant_start;
+use super::waiting::{Waiter, What};
 use crate::error::{Error, Kind};
 use crate::os::clock;
 use crate::os::epoll::Epoll;
@@ -107,40 +109,6 @@ pub(crate) struct Identity {
     pub(crate) name: String,
     pub(crate) pid: u32,
     pub(crate) pidfd: Arc<OwnedFd>,
-}
-
-/// A caller that waits and does not lead.
-struct Waiter {
-    what: What,
-    wake: Condvar,
-}
-
-/// What a caller waits for.
-#[derive(Clone)]
-pub(crate) enum What {
-    Job(Arc<Job>),
-    /// Any job of a group.
-    Group(Arc<Group>),
-    /// All workers to have gone.
-    NoWorkers,
-}
-
-impl What {
-    fn is_done(&self, core: &Core) -> bool {
-        match self {
-            Self::Job(job) => job.outcome().is_some(),
-            Self::Group(group) => !group.is_empty(),
-            Self::NoWorkers => core.is_deserted(),
-        }
-    }
-
-    fn is_in(&self, news: &News) -> bool {
-        match self {
-            Self::Job(job) => news.done.iter().any(|done| Arc::ptr_eq(done, job)),
-            Self::Group(group) => news.done.iter().any(|done| done.is_in(group)),
-            Self::NoWorkers => news.staff_changed,
-        }
-    }
 }
 
 impl Crew {

@@ -9,66 +9,20 @@
 //! first error counts (`map`) has a cut-off: the lowest index that has failed. Items above it don't
 //! matter any more, items below it are still run, so the error is always that of the lowest index.
 
-use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::callbacks;
 use super::outcome::{Answer, Outcome};
 use super::queue::JobKey;
+use super::spec::Spec;
 use crate::error::Error;
-use crate::shm::heap::Object;
-use crate::transport::SharedBytes;
-use crate::transport::codec::cells::Shape;
-use crate::transport::message::CalleeBytes;
 pub(crate) use crate::transport::message::Inputs;
-
-/// What a call asks for.
-pub(crate) struct Spec {
-    pub(crate) callee: CalleeBytes,
-    pub(crate) task: Cow<'static, str>,
-    pub(crate) bound: Option<Arc<Bound>>,
-    /// Hard, for each item, from its own start.
-    pub(crate) time_limit: Option<Duration>,
-    /// How often an item runs again after its worker was lost.
-    pub(crate) retries: u32,
-    pub(crate) chunk: Option<usize>,
-    /// Higher goes first.
-    pub(crate) priority: i32,
-    /// Whether the bound arguments are for this job alone, and may be forgotten when it is done.
-    pub(crate) bound_once: bool,
-    /// Whether the error of the lowest failing index is the outcome of all.
-    pub(crate) first_error_counts: bool,
-    /// Both sides know the types of arguments and results.
-    pub(crate) typed: bool,
-    /// What all results are like, where they are of one size.
-    pub(crate) results: Option<Shape>,
-    /// Workers may claim its items for themselves. Those of a stream are so few that they are sent.
-    pub(crate) shared: bool,
-}
-
-/// Arguments that go to each worker once.
-pub(crate) struct Bound {
-    /// Never 0, and never used again in this process.
-    pub(crate) number: u64,
-    pub(crate) bytes: SharedBytes,
-    /// The handles in them, held for the workers that have yet to decode them.
-    _handles: Vec<Object>,
-}
-
-impl Bound {
-    pub(crate) fn new(bytes: Vec<u8>, handles: Vec<Object>) -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(1);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed) as u64;
-        Self { number, bytes: SharedBytes::new(bytes), _handles: handles }
-    }
-}
 
 /// A report of how far a job is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -265,7 +219,7 @@ pub(super) struct Work {
     left: usize,
     cut_off: u32,
     /// How often items have been tried again. Mostly none have.
-    attempts: Option<Box<HashMap<u32, u32>>>,
+    attempts: BTreeMap<u32, u32>,
     /// The number of the board on which it was posted.
     pub(super) posted: Option<u64>,
 }
@@ -284,7 +238,7 @@ impl Work {
             outcome,
             left: items as usize,
             cut_off: u32::MAX,
-            attempts: None,
+            attempts: BTreeMap::new(),
             posted: None,
         });
         let mut start = 0;
@@ -418,7 +372,7 @@ impl Work {
 
     /// Whether an item whose worker was lost may run once more; counts the attempt.
     pub(super) fn may_retry(&mut self, item: u32) -> bool {
-        let attempts = self.attempts.get_or_insert_default().entry(item).or_default();
+        let attempts = self.attempts.entry(item).or_default();
         *attempts += 1;
         *attempts <= self.job.spec.retries
     }

@@ -22,10 +22,11 @@ use nix::libc;
 
 use super::chunk::Pace;
 use super::forkserver::ForkServer;
-use super::job::{Bound, Spec, Work};
+use super::job::Work;
 use super::ledger::{Ledger, Run, Terms};
 use super::parts::Part;
 use super::queue::JobKey;
+use super::spec::{Bound, Spec};
 use super::spin::Permit;
 use super::start::{Started, Surroundings};
 use crate::error::Error;

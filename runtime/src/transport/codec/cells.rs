@@ -75,6 +75,22 @@ pub(crate) fn vector<T: 'static>(cells: Box<dyn Cells>) -> Option<Vec<T>> {
     cells.into_any().downcast().ok().map(|vector| *vector)
 }
 
+/// Decodes values of a [`fixed_size`](typed::fixed_size) that follow each other; none if they are no numbers,
+/// which any bits would be.
+pub(crate) fn decoded<T: 'static>(bytes: &[u8]) -> Option<Vec<T>> {
+    let mut decoded: Option<Vec<T>> = None;
+    let any: &mut dyn Any = &mut decoded;
+    macro_rules! fill {
+        ($($Number:ty)*) => {$(
+            if let Some(numbers) = any.downcast_mut::<Option<Vec<$Number>>>() {
+                *numbers = Some(typed::copied(bytes));
+            }
+        )*};
+    }
+    typed::for_numbers!(fill);
+    decoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -111,22 +111,6 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, E
     decode_all(bytes, |decoder| decoder.take())
 }
 
-/// Decodes values of a [`fixed_size`] that follow each other; none if they are no numbers, which any bits
-/// would be.
-pub(crate) fn numbers<T: 'static>(bytes: &[u8]) -> Option<Vec<T>> {
-    let mut numbers: Option<Vec<T>> = None;
-    let any: &mut dyn Any = &mut numbers;
-    macro_rules! fill {
-        ($($Number:ty)*) => {$(
-            if let Some(numbers) = any.downcast_mut::<Option<Vec<$Number>>>() {
-                *numbers = Some(copied(bytes));
-            }
-        )*};
-    }
-    for_numbers!(fill);
-    numbers
-}
-
 /// As [`decode`], from `bytes` that end with a tail, in memory of its own. That is the memory of the text, or
 /// of the vector of bytes, that the value ends with.
 ///
@@ -346,7 +330,7 @@ impl Decoder<'_> {
 }
 
 /// The numbers that lie in these bytes.
-fn copied<N: AnyBitPattern>(bytes: &[u8]) -> Vec<N> {
+pub(super) fn copied<N: AnyBitPattern>(bytes: &[u8]) -> Vec<N> {
     let mut numbers = Vec::new();
     memory::reserve_long(&mut numbers, bytes.len() / size_of::<N>());
     // The compiler makes this a copy, and one that no unlucky place slows down: see `memory::append`.
