@@ -72,7 +72,8 @@ fn enough_addresses() {
     alone(|| all_works(&with_addresses(1024)));
 }
 
-/// Where a program asks for memory itself and there is none, Rust ends it: that is the one signal.
+/// Where a program asks for memory itself and there is none, Rust ends it: that is the one signal. And it may
+/// have no room for its own code.
 #[test]
 fn too_few_addresses() {
     alone(|| {
@@ -81,8 +82,9 @@ fn too_few_addresses() {
             let ended = with_addresses(mebibytes);
             let is_rusts = ended.status.signal() == Some(Signal::SIGABRT as i32)
                 && ended.stderr.contains("memory allocation of");
+            let is_no_program = ended.stderr.contains("error while loading shared libraries");
             let is_whole = ended.status.success() && ended.stdout.ends_with("the end\n");
-            assert!(is_rusts || is_whole, "{mebibytes} MiB: {ended:?}");
+            assert!(is_rusts || is_no_program || is_whole, "{mebibytes} MiB: {ended:?}");
             works += usize::from(ended.stdout.contains("map works"));
         }
         assert!((1..9).contains(&works), "some limits are too tight, and some are not");
