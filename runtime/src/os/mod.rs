@@ -19,6 +19,7 @@ pub(crate) mod image;
 pub(crate) mod memory;
 pub(crate) mod mirror;
 pub(crate) mod module;
+pub(crate) mod processor;
 pub(crate) mod random;
 pub(crate) mod region;
 pub(crate) mod robust;

@@ -28,6 +28,12 @@ pub(crate) struct Spinner {
 }
 
 impl Spinner {
+    /// What was learnt doesn't hold any more.
+    pub(crate) fn forget(&self) {
+        self.left_out.store(0, Relaxed);
+        self.pause.store(0, Relaxed);
+    }
+
     /// Spins for so many nanoseconds, or not at all. True: it `is_over`.
     pub(crate) fn spin(&self, limit: u64, is_over: impl Fn() -> bool) -> bool {
         if is_over() {

@@ -32,7 +32,7 @@ use super::outcome::Answer;
 use super::parts::Part;
 use super::queue::{JobKey, Jobs};
 use super::spec::Bound;
-use super::spin::Watches;
+use super::spin::{AtWork, Watches};
 use super::staff::{Plan, Worker};
 use crate::error::{Error, Kind as Cause};
 use crate::os::epoll::Epoll;
@@ -265,9 +265,12 @@ impl Core {
         })
     }
 
-    /// How many workers have something to do.
-    pub(super) fn at_work(&self) -> usize {
-        self.workers.values().filter(|worker| !worker.has_nothing()).count()
+    /// The workers that have something to do.
+    pub(super) fn at_work(&self) -> AtWork {
+        let mut busy = self.workers.values().filter(|worker| !worker.has_nothing());
+        let first = busy.next().map(|worker| worker.pid);
+        let workers = usize::from(first.is_some()) + busy.count();
+        AtWork { workers, only: first.filter(|_| workers == 1) }
     }
 
     /// Whether what arrives has to be seen at once: somebody is to be called back, or a worker is to be

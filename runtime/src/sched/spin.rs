@@ -6,14 +6,18 @@
 //! caller that waits spins while its workers leave it a processor. With one processor nobody does.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicUsize, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crate::os::clock;
 use crate::os::epoll::Epoll;
+use crate::os::processor;
 use crate::os::spin::{self, Spinner};
 use crate::transport::ring::Watch;
+
+/// Nanoseconds between two looks whether a caller has a processor together with its worker.
+const APART: u64 = 1_000_000;
 
 /// The processors that this process may use, by its affinity and its control group.
 pub(super) fn processors() -> usize {
@@ -48,6 +52,8 @@ pub(super) struct Watches {
     /// Whether every worker can be looked at.
     are_all: bool,
     spinner: Spinner,
+    /// When it is looked again whether this thread has a processor together with the worker it waits for.
+    part_at: AtomicU64,
 }
 
 impl FromIterator<(u64, Option<Arc<Watch>>)> for Watches {
@@ -58,7 +64,7 @@ impl FromIterator<(u64, Option<Arc<Watch>>)> for Watches {
             Some((id, watch?))
         };
         let all = watches.into_iter().filter_map(watch).collect();
-        Self { all, are_all, spinner: Spinner::default() }
+        Self { all, are_all, ..Self::default() }
     }
 }
 
@@ -90,17 +96,44 @@ impl Watches {
     }
 
     /// Spins until there are news, the bell of the pool's descriptors rings, or the time has passed: at
-    /// most as long as it pays, and not at all where it doesn't. `at_work` workers have something to do.
-    /// True: there are news.
-    pub(super) fn spin(&self, at_work: usize, until: Option<u64>, epoll: &Epoll) -> bool {
-        if at_work == 0 || self.all.is_empty() {
+    /// most as long as it pays, and not at all where it doesn't. True: there are news.
+    pub(super) fn spin(&self, at_work: AtWork, until: Option<u64>, epoll: &Epoll) -> bool {
+        if at_work.workers == 0 || self.all.is_empty() {
             return self.have_news();
         }
-        let Some(_leading) = Leading::begin(at_work) else { return self.have_news() };
+        let Some(_leading) = Leading::begin(at_work.workers) else { return self.have_news() };
         let most = spin::limit();
         let limit = until.map_or(most, |until| until.saturating_sub(clock::nanos()).min(most));
-        self.spinner.spin(limit, || self.have_news() || epoll.is_rung()) && self.have_news()
+        let is_over = || self.have_news() || epoll.is_rung();
+        let is_seen = self.spinner.spin(limit, is_over)
+            || at_work
+                .only
+                .is_some_and(|worker| self.part_from(worker) && self.spinner.spin(limit, is_over));
+        is_seen && self.have_news()
     }
+
+    /// Leaves the processor to the one worker that this thread waits for, if it is there that it runs. Looks
+    /// seldom: it costs as much as a wake.
+    fn part_from(&self, worker: u32) -> bool {
+        let now = clock::nanos();
+        if now < self.part_at.load(Relaxed) {
+            return false;
+        }
+        self.part_at.store(now + APART, Relaxed);
+        let has_parted = processor::part_from(worker);
+        if has_parted {
+            self.spinner.forget();
+        }
+        has_parted
+    }
+}
+
+/// The workers that have something to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct AtWork {
+    pub(super) workers: usize,
+    /// Its process, if there is just one.
+    pub(super) only: Option<u32>,
 }
 
 static LEADERS: AtomicUsize = AtomicUsize::new(0);
