@@ -7,6 +7,8 @@
 //!
 //! This holds no memory that wasn't in use just before, and never more than [`KEPT`] in a process.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::frame::LONG;
@@ -18,7 +20,11 @@ const KEPT: usize = 128 << 20;
 /// Addresses reserved at once for a body that claims to be so long. It takes memory only as it arrives.
 const RESERVED: usize = 256 << 20;
 
-struct Spare(Mutex<Kept>);
+struct Spare {
+    kept: Mutex<Kept>,
+    /// Whether any buffer is kept, as far as is known without the lock.
+    is_any: AtomicBool,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -28,7 +34,10 @@ struct Kept {
     keepers: usize,
 }
 
-static SPARE: Spare = Spare(Mutex::new(Kept { buffers: Vec::new(), keepers: 0 }));
+static SPARE: Spare = Spare {
+    kept: Mutex::new(Kept { buffers: Vec::new(), keepers: 0 }),
+    is_any: AtomicBool::new(false),
+};
 
 /// One that gives back what is kept when nothing has been said for a while, and at its end.
 pub(crate) struct Keeper(());
@@ -49,7 +58,7 @@ impl Drop for Keeper {
 
 impl Spare {
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, length: usize) -> Vec<u8> {
@@ -57,7 +66,9 @@ impl Spare {
         let fits = |buffer: &Vec<u8>| (length..=length + length / 4).contains(&buffer.capacity());
         let mut spare = self.lock();
         if let Some(at) = spare.buffers.iter().rposition(fits) {
-            return spare.buffers.remove(at);
+            let buffer = spare.buffers.remove(at);
+            self.is_any.store(!spare.buffers.is_empty(), Relaxed);
+            return buffer;
         }
         drop(spare);
         let mut fresh = Vec::new();
@@ -76,6 +87,7 @@ impl Spare {
             return;
         }
         spare.buffers.push(buffer);
+        self.is_any.store(true, Relaxed);
         let mut bytes: usize = spare.buffers.iter().map(Vec::capacity).sum();
         while bytes > KEPT {
             let oldest = spare.buffers.remove(0);
@@ -94,12 +106,15 @@ pub(super) fn take(length: usize) -> Vec<u8> {
 
 /// Whether any buffer is kept.
 pub(crate) fn is_any() -> bool {
-    !SPARE.lock().buffers.is_empty()
+    SPARE.is_any.load(Relaxed)
 }
 
 /// Gives back all that is kept.
 pub(crate) fn release() {
-    let kept = std::mem::take(&mut SPARE.lock().buffers);
+    let mut spare = SPARE.lock();
+    let kept = std::mem::take(&mut spare.buffers);
+    SPARE.is_any.store(false, Relaxed);
+    drop(spare);
     drop(kept);
 }
 
@@ -123,7 +138,8 @@ mod tests {
     use super::*;
 
     fn nothing() -> Spare {
-        Spare(Mutex::new(Kept { buffers: Vec::new(), keepers: 1 }))
+        let kept = Kept { buffers: Vec::new(), keepers: 1 };
+        Spare { kept: Mutex::new(kept), is_any: AtomicBool::new(false) }
     }
 
     #[test]
@@ -162,7 +178,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_that_nobody_gives_back() {
-        let spare = Spare(Mutex::default());
+        let spare = Spare { kept: Mutex::default(), is_any: AtomicBool::new(false) };
         spare.give(Vec::with_capacity(1 << 20));
         assert!(spare.lock().buffers.is_empty());
     }
