@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+use std::fmt::Debug;
 use std::process;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
@@ -198,6 +199,63 @@ fn a_forged_hand_of_a_task_that_goes_on() {
 #[test]
 fn a_forged_hand_of_a_task_that_dies() {
     hands_are_forged(Then::Die);
+}
+
+/// A time limit holds whatever a hanging worker has in its hand, and where it has told itself to wait.
+#[test]
+fn a_time_limit_of_a_worker_with_a_forged_hand() {
+    let cutting = 1 << 32;
+    let cases = [
+        (Then::Hang, place::SINCE, u64::MAX),
+        (Then::Hang, place::TIMED, 0),
+        (Then::Hang, place::BEGUN, 0),
+        (Then::Hang, place::WORK, 0),
+        (Then::Hang, place::START, 0),
+        (Then::Hang, place::LIMIT, cutting),
+        (Then::GoOn, place::LIMIT, u64::MAX),
+        (Then::GoOn, place::CUTS, cutting),
+    ];
+    all_end_in_time(&cases, |(then, place, number), round, pool| {
+        let deed = Deed::Hand(vec![(place, number)]);
+        let call = pool.call(bind(hostile, (deed, then, round))).chunksize(CHUNK);
+        call.timeout(LIMIT).map_async(inputs(round)).wait_timeout(ENOUGH)
+    });
+}
+
+/// The same for a single call, whose start stands beside the claim word at the page's beginning.
+#[test]
+fn a_time_limit_of_a_worker_with_a_forged_start() {
+    // Which item its start belongs to, and when that was.
+    let cases = [(8, u64::MAX), (16, u64::MAX)];
+    all_end_in_time(&cases, |(place, number), _, pool| {
+        let deed = Deed::Hand(vec![(place, number)]);
+        let call = pool.call(hostile).timeout(LIMIT);
+        let call = call.apply_async((deed, Then::Hang, 0, inputs(0).start + HOSTILE));
+        call.wait_timeout(ENOUGH)
+    });
+}
+
+/// Far above what a limit takes to be enforced against a worker that denies everything.
+const ENOUGH: Duration = Duration::from_secs(60);
+
+/// Runs all cases at the same time, each with a pool of its own.
+fn all_end_in_time<C: Copy + Sync + Debug>(
+    cases: &[C],
+    ends: impl Fn(C, u64, &Pool) -> bool + Sync,
+) {
+    alone(|| {
+        let run = |(round, case): (u64, &C)| {
+            let pool = pool(2);
+            let has_ended = ends(*case, round, &pool);
+            pool.terminate();
+            assert!(has_ended, "{case:x?} outlives its limit");
+        };
+        std::thread::scope(|scope| {
+            for case in (8000..).zip(cases) {
+                scope.spawn(move || run(case));
+            }
+        });
+    });
 }
 
 /// A range that isn't its own, which may be claimed by another or answered: however the sums come out,

@@ -79,6 +79,11 @@ impl Core {
             return true;
         }
         let Some(worker) = self.workers.get_mut(&id) else { return false };
+        if let Some(limit) = worker.is_stuck(now) {
+            let error = Error::new(Cause::TimeLimit(Duration::from_nanos(limit)));
+            worker.kill(Some(error.by_worker(worker.pid)));
+            return true;
+        }
         let current = worker.page.claim.current();
         if worker.deadline(now).is_none_or(|at| at > now) {
             return false;
@@ -109,8 +114,10 @@ impl Core {
             let peek = worker.peek_at.filter(|_| worker.has_hidden_results());
             let deadline = worker.deadline(now);
             let late = worker.late_at(now);
-            let times = [next, by_phase, peek, deadline, late, worker.gone_by, worker.shrink_at];
-            next = times.into_iter().flatten().min();
+            let stuck = worker.stuck_at(now);
+            let of_items = [peek, deadline, late, stuck];
+            let times = [next, by_phase, worker.gone_by, worker.shrink_at];
+            next = times.into_iter().chain(of_items).flatten().min();
         }
         next
     }

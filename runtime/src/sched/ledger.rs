@@ -182,6 +182,14 @@ impl Ledger {
         self.entries.iter().filter_map(|entry| entry.terms.limit).min()
     }
 
+    /// The longest time limit of an unanswered item, if all of them have one; 0 if there is none.
+    pub(super) fn longest_limit(&self) -> Option<u64> {
+        if self.limited < self.items {
+            return None;
+        }
+        Some(self.entries.iter().filter_map(|entry| entry.terms.limit).max().unwrap_or(0))
+    }
+
     /// All runs that are unanswered, oldest first.
     pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
         self.entries.iter().map(|entry| &entry.run)

@@ -23,6 +23,7 @@ impl Worker {
     /// Tells it of a board.
     pub(super) fn take_part(&mut self, join: &Join, work: &Work, now: u64) {
         let spec = &work.job.spec;
+        self.owes_from_now();
         self.queue_bound(spec.bound.as_deref(), &spec.callee);
         let budget = self.allowance;
         let mut body = Vec::new();

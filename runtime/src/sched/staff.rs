@@ -107,6 +107,9 @@ pub(super) struct Worker {
     pub(super) was_dismissed: bool,
     /// Whether the thread that runs its tasks has ended, and it itself had not been seen to.
     pub(super) lost_its_thread: bool,
+    /// How far it had got when somebody looked, and since when it has got no further: see
+    /// [`is_stuck`](Self::is_stuck).
+    progress: Option<((u64, u16), u64)>,
     /// When it is killed because its stream has ended, which it should not survive.
     pub(super) gone_by: Option<u64>,
     /// Calls of one callable that follow each other and leave as one frame: with the next flush.
@@ -136,6 +139,10 @@ const LONGEST_PEEK: u64 = 50_000_000;
 /// How long a worker must have had nothing to do, at least, until memory is given back that only long
 /// arguments need.
 pub(super) const IDLE: u64 = 1_000_000_000;
+
+/// So much later than its limit an item is late although its worker says that it is not: much more than
+/// the system takes to let a worker begin.
+const SILENCE: u64 = 5_000_000_000;
 
 /// How long a worker that was told to go may take before it is killed: exit handlers run.
 pub(super) const LEAVE_LIMIT: u64 = 10_000_000_000;
@@ -169,6 +176,7 @@ impl Worker {
             has_answered: false,
             was_dismissed: false,
             lost_its_thread: false,
+            progress: None,
             gone_by: None,
             staged: Staged { head: head(&[0; 17], None), first: 0, bytes: Vec::new() },
             unsent: 0,
@@ -195,6 +203,7 @@ impl Worker {
     /// Puts items of a job into its queue; they leave with the next flush.
     pub(super) fn give(&mut self, key: JobKey, work: &Work, items: Range<u32>, pace: Pace) {
         let spec: &Spec = &work.job.spec;
+        self.owes_from_now();
         self.queue_bound(spec.bound.as_deref(), &spec.callee);
         let at = self.ledger.next_position();
         let head = TaskHead {
@@ -336,6 +345,50 @@ impl Worker {
         // An item that hasn't begun can't be late before its whole limit has passed from now.
         // At least a millisecond, so that a limit of zero is no busy loop.
         Some(running.unwrap_or(now.saturating_add(shortest.max(1_000_000))))
+    }
+
+    /// Whether it has told of nothing for so long that an item with a time limit must be late, whatever the
+    /// worker says of its beginning: that stands in memory which its tasks can write to.
+    pub(super) fn is_stuck(&mut self, now: u64) -> Option<u64> {
+        let limit = self.owes_within()?;
+        let position = self.end.received();
+        let got = (position, self.page.hand.filled(position).bytes);
+        match self.progress {
+            Some((before, since)) if before == got => {
+                (now >= since.saturating_add(limit).saturating_add(SILENCE)).then_some(limit)
+            }
+            _ => {
+                self.progress = Some((got, now));
+                None
+            }
+        }
+    }
+
+    /// It is given something: what it did before says nothing of that.
+    pub(super) fn owes_from_now(&mut self) {
+        if self.has_nothing() {
+            self.progress = None;
+        }
+    }
+
+    /// When it may be [stuck](Self::is_stuck).
+    pub(super) fn stuck_at(&self, now: u64) -> Option<u64> {
+        let limit = self.owes_within()?;
+        // The first look comes soon: it is that from which time is counted.
+        let at = |(_, since): (_, u64)| since.saturating_add(limit).saturating_add(SILENCE);
+        Some(self.progress.map_or(0, at).max(now + 1_000_000))
+    }
+
+    /// The time within which it must have answered something, if all that it has been given has a limit.
+    fn owes_within(&self) -> Option<u64> {
+        // While it is being sent to it may have nothing whole to begin with.
+        if !self.is_at_work() || self.has_nothing() || self.blocked {
+            return None;
+        }
+        let of_parts = self.parts.iter().map(|part| part.limit);
+        of_parts
+            .chain([self.ledger.longest_limit()])
+            .try_fold(0, |most, limit| Some(limit?.max(most)))
     }
 
     pub(super) fn queue_exit(&mut self) {
