@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use procession::{Pool, task};
+use procession::sync::Barrier;
+use procession::{Pool, SharedValue, task};
 use procession_tests::{alone, block_on, wait_until};
 
 #[task]
@@ -192,5 +193,59 @@ fn a_time_limit_counts_among_calls_without() {
         for (x, call) in (0..).zip(before).chain((0..).zip(after)) {
             assert_eq!(call.get().unwrap(), x + 1);
         }
+    });
+}
+
+#[task]
+fn meet(barrier: Barrier) {
+    barrier.wait().expect("all come");
+}
+
+/// What was known of the load of workers doesn't hold when it has gone.
+#[test]
+fn calls_after_a_burst_go_to_whoever_is_idle() {
+    alone(|| {
+        let pool = Pool::builder().processes(2).build().unwrap();
+        let barrier = Barrier::new(2).unwrap();
+        for _ in 0..10 {
+            let calls: Vec<_> = (0..300).map(|x| pool.apply_async(next, (x,))).collect();
+            wait_until("all are done", || calls.iter().all(|call| call.ready()));
+            thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| pool.apply(meet, (barrier.clone(),)).unwrap());
+                }
+            });
+        }
+    });
+}
+
+/// Hangs in every worker but the first two.
+#[task]
+fn hang_later(workers: SharedValue<u64>) {
+    if workers.fetch_add(1) >= 2 {
+        thread::sleep(Duration::from_secs(1000));
+    }
+}
+
+/// One that takes a dead one's place has nothing to do, either, but can't do anything yet.
+#[test]
+fn calls_go_to_workers_that_are_ready() {
+    alone(|| {
+        let started = SharedValue::new(0).unwrap();
+        let builder = Pool::builder().processes(2).initializer(hang_later, (started.clone(),));
+        let pool = builder.build().unwrap();
+        wait_until("both have begun", || started.get() == 2);
+        let barrier = Barrier::new(2).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| pool.apply(meet, (barrier.clone(),)).unwrap());
+            }
+        });
+        kill(Pid::from_raw(pool.worker_pids()[0] as i32), Signal::SIGKILL).unwrap();
+        wait_until("another one has been started", || started.get() == 3);
+        for x in 0..10 {
+            assert_eq!(pool.apply(next, (x,)).unwrap(), x + 1);
+        }
+        pool.terminate();
     });
 }

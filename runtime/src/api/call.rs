@@ -372,14 +372,15 @@ impl Options {
             // Arguments may be bound to what has a value.
             && size_of::<F>() == 0;
         let id = TypeId::of::<F>();
-        let latest = is_plain.then(|| LATEST.with_borrow(|latest| of_type(latest.as_ref(), id)));
-        if let Some(spec) = latest.flatten() {
+        // Where a thread's end runs the user's code it is gone.
+        let latest = || LATEST.try_with(|latest| of_type(latest.borrow().as_ref(), id)).ok();
+        if let Some(spec) = is_plain.then(latest).flatten().flatten() {
             return (spec, None);
         }
         let (spec, failure) = self.new_spec(f, items);
         let spec = Arc::new(spec);
         if is_plain && failure.is_none() && spec.bound.is_none() {
-            LATEST.set(Some((id, Arc::clone(&spec))));
+            let _ = LATEST.try_with(|latest| latest.replace(Some((id, Arc::clone(&spec)))));
         }
         (spec, failure)
     }

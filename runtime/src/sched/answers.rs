@@ -159,14 +159,16 @@ impl Core {
             match header.kind {
                 Kind::Value => {}
                 Kind::Values => {
-                    let taken = take_runs(&worker.parts, boards, jobs, body.bytes(), None);
+                    let settled = match take_runs(&worker.parts, boards, jobs, body.bytes(), None) {
+                        Ok(settled) => settled,
+                        Err(what) => return Next::Breach(what),
+                    };
                     worker.has_answered = true;
                     *barren_deaths = 0;
                     *has_answers = true;
-                    match taken {
-                        Ok(None) => continue,
-                        Ok(Some(settled)) => return Next::Settled(settled),
-                        Err(what) => return Next::Breach(what),
+                    match settled {
+                        None => continue,
+                        Some(settled) => return Next::Settled(settled),
                     }
                 }
                 Kind::Spent

@@ -187,13 +187,27 @@ impl Core {
         self.forget_if_left(number);
     }
 
-    /// Forgets a board that nobody takes part in any more.
+    /// Forgets a board that nobody takes part in any more. What is then with nobody becomes pending, before
+    /// the memory is used for something else.
     fn forget_if_left(&mut self, number: u64) {
         let is_left = |posting: &Posting| posting.taking_part == 0 && !posting.is_open;
-        if self.boards.get(&number).is_some_and(is_left) {
-            let posting = self.boards.remove(&number);
-            self.news.arenas.extend(posting.and_then(|posting| posting.arena));
+        if !self.boards.get(&number).is_some_and(is_left) {
+            return;
         }
+        let Some(posting) = self.boards.remove(&number) else { return };
+        let key = posting.key;
+        if let Some(work) = self.jobs.get(key) {
+            let with_workers: Vec<Range<u32>> = self
+                .workers
+                .values()
+                .flat_map(|worker| worker.ledger.runs())
+                .filter(|run| run.job == key)
+                .map(|run| run.items.clone())
+                .collect();
+            work.find_lost(&with_workers);
+            self.jobs.serve_first(key);
+        }
+        self.news.arenas.extend(posting.arena);
     }
 
     /// The job of a board is done, so that nobody begins anything of it any more. `is_whole`: every item of
@@ -347,23 +361,7 @@ impl Core {
             posting.arena.as_ref().and_then(|arena| arena.board().unclaimed(arena.generation()));
         posting.is_open &=
             unclaimed.is_some_and(|unclaimed| unclaimed < u64::from(posting.join.items));
-        if posting.taking_part > 0 || posting.is_open {
-            return;
-        }
-        let key = posting.key;
-        let posting = self.boards.remove(&number);
-        self.news.arenas.extend(posting.and_then(|posting| posting.arena));
-        if let Some(work) = self.jobs.get(key) {
-            let with_workers: Vec<Range<u32>> = self
-                .workers
-                .values()
-                .flat_map(|worker| worker.ledger.runs())
-                .filter(|run| run.job == key)
-                .map(|run| run.items.clone())
-                .collect();
-            work.find_lost(&with_workers);
-            self.jobs.serve_first(key);
-        }
+        self.forget_if_left(number);
     }
 
     /// Takes in what came about one item of a board, apart from others: the head, and what follows.

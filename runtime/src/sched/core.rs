@@ -71,15 +71,16 @@ pub(super) struct News {
 
 impl News {
     pub(super) fn is_empty(&self) -> bool {
-        self.done.is_empty() && self.is_but_done()
+        self.done.is_empty() && self.can_wait()
     }
 
-    /// Whether there is nothing but jobs that are done, and nobody to be called for these.
-    pub(super) fn is_but_done(&self) -> bool {
+    /// Whether there is nothing but jobs that are done, with nobody to be called for these, and nothing in them
+    /// whose drop runs the user's code or takes its time.
+    pub(super) fn can_wait(&self) -> bool {
         let Self {
             wakers,
-            done: _,
-            inputs: _,
+            done,
+            inputs,
             arenas,
             started,
             reaped,
@@ -89,7 +90,8 @@ impl News {
         } = self;
         let are_empty =
             wakers.is_empty() && arenas.is_empty() && started.is_empty() && reaped.is_empty();
-        are_empty && !is_ready && !is_over && !staff_changed
+        let are_plain = || inputs.is_empty() && done.iter().all(|job| !job.is_urgent());
+        are_empty && !is_ready && !is_over && !staff_changed && are_plain()
     }
 }
 
@@ -100,16 +102,6 @@ pub(super) struct Newcomer {
     pub(super) pidfd: Arc<OwnedFd>,
     /// Where its end is seen early: a pool's alone.
     pub(super) page: Option<Arc<Shared<Page>>>,
-}
-
-/// Which way a job has taken to the workers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Way {
-    /// To one of them, and nothing else has changed.
-    Short,
-    /// It waits, as others do: no worker has room.
-    Waits,
-    Long,
 }
 
 pub(super) struct Core {
@@ -192,7 +184,8 @@ impl Core {
         std::mem::take(&mut self.news)
     }
 
-    /// Takes a job on, or ends it at once where no work is taken.
+    /// Takes a job on, or ends it at once where no work is taken. True: it is a single call that was given to a
+    /// worker, or waits with others, without a look at all workers.
     pub(super) fn submit(
         &mut self,
         job: Arc<Job>,
@@ -200,7 +193,7 @@ impl Core {
         failed: Vec<(u32, Error)>,
         arena: Option<Arena>,
         epoll: &Epoll,
-    ) -> Way {
+    ) -> bool {
         let refusal = match &self.state {
             State::Open => None,
             State::Closed => Some(Error::new(Cause::Closed("the pool is closed"))),
@@ -211,25 +204,28 @@ impl Core {
             self.news.arenas.extend(arena);
             let task = work.job.spec.task.clone();
             self.conclude(work, refusal.map(|why| why.of_task(&task)));
-            return Way::Long;
+            return false;
         }
-        self.urgent_jobs += usize::from(work.job.is_urgent());
+        let is_urgent = work.job.is_urgent();
+        self.urgent_jobs += usize::from(is_urgent);
+        // Who is called back waits for the supervisor to attend.
+        self.is_calm &= !is_urgent;
         let is_single = work.items() == 1 && arena.is_none() && self.boards.is_empty();
         let waits = self.jobs.first().is_some();
         let key = self.jobs.insert(work);
         if is_single && !waits && self.give_at_once(key, epoll) {
-            return Way::Short;
+            return true;
         }
         self.jobs.wait(key);
         if is_single && waits {
             // Nobody had room for those before it, either.
-            return Way::Waits;
+            return true;
         }
         if let Some(arena) = arena {
             self.post(key, arena);
         }
         self.feed(epoll);
-        Way::Long
+        false
     }
 
     /// Ends a job before its time. False: it was done already.

@@ -24,7 +24,8 @@
 //!
 //! Single calls and their results leave a calm pool calm. Everything else that changes the pool disturbs it:
 //! a descriptor that is ready, a frame other than a result, work given in the long way, a worker that comes
-//! or goes, a leader that takes the pool out of the supervisor's hands.
+//! or goes or has no room left in its ring, a call with a time limit or a callback, a leader that takes the pool
+//! out of the supervisor's hands.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use super::arena::{Arena, Arenas};
 use super::children;
-use super::core::{Core, News, State, Way};
+use super::core::{Core, News, State};
 use super::job::{Inputs, Job};
 use super::obituary;
 use super::spec::Bound;
@@ -342,7 +343,7 @@ impl Crew {
             inner.leads = 0;
             inner.core.tick(clock::nanos(), &self.epoll);
         }
-        if inner.waiting.is_empty() && inner.core.news.is_but_done() {
+        if inner.waiting.is_empty() && inner.core.news.can_wait() {
             return inner;
         }
         let news = inner.core.take_news();
@@ -433,10 +434,10 @@ impl Crew {
     ) {
         let arena = self.arena_for(&job, &mut inputs, &failed);
         let mut inner = self.lock();
-        let way = inner.core.submit(job, inputs, failed, arena, &self.epoll);
+        let is_short = inner.core.submit(job, inputs, failed, arena, &self.epoll);
         inner.busy = true;
-        inner.submitted += 1;
-        if way != Way::Long && inner.submitted >= OFTEN && !inner.led {
+        inner.submitted = inner.submitted.saturating_add(1);
+        if is_short && inner.submitted >= OFTEN && !inner.led {
             inner.submitted = 0;
             inner.is_helped = true;
             inner.core.handle(&[], &self.epoll);

@@ -23,6 +23,7 @@ impl Core {
     pub(super) fn feed(&mut self, epoll: &Epoll) {
         self.is_calm = false;
         self.has_answers = false;
+        self.favourite = None;
         self.renumber();
         loop {
             self.invite();
@@ -80,15 +81,17 @@ impl Core {
     /// socket is full must read first what it was sent, also when all of that has been taken back.
     pub(super) fn least_loaded(&mut self, key: JobKey, except: &[u64]) -> Option<u64> {
         let priority = self.jobs.get(key).map_or(0, |work| work.job.spec.priority);
-        let mut best: Option<(u64, (u64, bool, bool))> = None;
+        let mut best: Option<(u64, (u64, bool, bool, bool))> = None;
         for (id, worker) in &self.workers {
             let is_engaged = || self.is_engaged(worker, key, priority);
             if !has_room(worker) || except.contains(id) || is_engaged() {
                 continue;
             }
             // Who claims items from a board comes after who has nothing to do; of these, one that may still
-            // be awake comes first.
-            let rank = (worker.ledger.load(), !worker.parts.is_empty(), worker.permit.is_none());
+            // be awake comes first. Who isn't ready yet comes after those who are.
+            let is_late = worker.phase != Phase::Ready;
+            let takes_part = !worker.parts.is_empty();
+            let rank = (worker.ledger.load(), is_late, takes_part, worker.permit.is_none());
             if best.is_none_or(|(_, least)| rank < least) {
                 best = Some((*id, rank));
             }
@@ -160,16 +163,14 @@ impl Core {
     /// itself: to a worker that has room, without a look at what others do. False: none has room.
     pub(super) fn give_at_once(&mut self, key: JobKey, epoll: &Epoll) -> bool {
         let Some(id) = self.favourite(key) else { return false };
-        let dues = |worker: &Worker| (worker.peek_at, worker.shrink_at);
+        let peek_at = |worker: &Worker| worker.peek_at.filter(|_| worker.has_hidden_results());
+        let dues = |worker: &Worker| (peek_at(worker), worker.shrink_at);
         let before = self.workers.get(&id).map(dues);
         self.give(key, id, 1);
         let worker = self.workers.get_mut(&id).expect("the worker was just found");
-        let is_unblocked = flush(id, worker, epoll);
+        flush(id, worker, epoll);
         let is_limited = worker.ledger.shortest_limit().is_some();
-        self.is_calm &= !is_limited && before == Some(dues(worker));
-        if is_unblocked {
-            self.feed(epoll);
-        }
+        self.is_calm &= !is_limited && !worker.blocked && before == Some(dues(worker));
         true
     }
 
@@ -177,7 +178,9 @@ impl Core {
     fn favourite(&mut self, key: JobKey) -> Option<u64> {
         if let Some((id, left)) = self.favourite.take()
             && left > 0
-            && self.workers.get(&id).is_some_and(has_room)
+            && let Some(worker) = self.workers.get(&id)
+            && has_room(worker)
+            && worker.ledger.items() >= ENOUGH
         {
             self.favourite = Some((id, left - 1));
             return Some(id);

@@ -15,6 +15,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::codec::passing;
+use super::frame::LONG;
 use super::{LongBytes, SharedBytes, scratch};
 use crate::os::memory::copy_owned;
 use crate::shm::heap::Object;
@@ -175,7 +176,10 @@ impl Inputs {
                 let bytes = SmallVec::from_slice(bytes);
                 return Ok(Self::One { bytes, is_fixed: size.is_some() });
             }
-            let bytes = SharedBytes::new(std::mem::take(bytes));
+            // Long memory is given away; otherwise the next call has it again.
+            let is_long = bytes.len() >= LONG;
+            let bytes = if is_long { std::mem::take(bytes) } else { bytes.clone() };
+            let bytes = SharedBytes::new(bytes);
             let starts = if size.is_none() { vec![0] } else { Vec::new() };
             let fixed = size.map(|size| (size, 1));
             let mut tails = Tails::default();

@@ -11,11 +11,12 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     // Within `f` there may be another message: it finds nothing here, and has a buffer of its own.
-    let mut buffer = SCRATCH.take();
+    // Nor is there one any more where a thread's end runs the user's code.
+    let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
     buffer.clear();
     let result = f(&mut buffer);
     if buffer.capacity() <= KEPT {
-        SCRATCH.set(buffer);
+        let _ = SCRATCH.try_with(|scratch| scratch.set(buffer));
     }
     result
 }

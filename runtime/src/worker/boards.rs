@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The worker goes on between two ranges only as long as nothing has come in from its parent. Which
-//! items it has, begins and has done stands in its hand (`shm/board.rs`) before and after each of them.
+//! items it has, begins and has done stands in its hand (`shm/hand.rs`) before and after each of them.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU8;

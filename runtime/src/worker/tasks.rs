@@ -54,7 +54,7 @@ pub(super) struct Runner {
     /// The callable that was used last without bound arguments.
     latest: Option<(CalleeBytes, Prepared)>,
     result: Vec<u8>,
-    /// How many more frames of the latest callable aren't timed.
+    /// How many more frames aren't timed, if they are of the latest callable.
     untimed: u32,
     sent: Instant,
     /// How long results may gather. What a single process has to tell, it tells at its end.
@@ -104,7 +104,9 @@ impl Tasks {
                 boards.work(&mut runner, &mut *input);
             }
             boards.publish(&mut runner);
-            if has_news && !input.is_ready() {
+            if has_news && input.is_ready() {
+                runner.be_patient();
+            } else if has_news {
                 runner.flush();
                 runner.outlet.rest(&mut *input);
             }
@@ -184,6 +186,8 @@ impl Runner {
             let item = match tail.take() {
                 // It is the only item, and its length is that of its frame.
                 Some(tail) => Args::Apart(items.rest().get(size_of::<u64>()..)?, tail),
+                // Without the callable nobody knows how long each is, and nobody wants it.
+                None if prepared.is_err() => Args::Whole(&[]),
                 None => Args::Whole(items.next()?),
             };
             let position = Position { epoch: head.epoch, number };
@@ -204,17 +208,23 @@ impl Runner {
         Some(ended)
     }
 
-    /// Says how long so many items have taken, and sends results that have waited for others.
+    /// Says how long so many items have taken.
     fn report(&mut self, done: u32, began: Instant) {
-        let now = Instant::now();
-        let spent = now - began;
+        let spent = began.elapsed();
         if done > 0 {
             self.outlet.put(Kind::Spent, done, &clock::nanos_of(spent).to_le_bytes());
         }
         self.untimed = if spent < TINY { UNTIMED } else { 0 };
+    }
+
+    /// More frames wait: sends results that have waited for others, and begins to time frames again, if much
+    /// time has passed.
+    fn be_patient(&mut self) {
+        let now = Instant::now();
         if now - self.sent > self.patience {
             self.flush();
             self.sent = now;
+            self.untimed = 0;
         }
     }
 

@@ -519,8 +519,9 @@ impl Spare {
         seat.common.started(pid, pidfd, seat.socket)
     }
 
-    /// It ends when its socket is closed.
+    /// It has no task, and would end when its socket is closed; but somebody else may have that open.
     fn let_go(self) {
+        let _ = wait::signal(self.pidfd.as_fd(), libc::SIGKILL);
         if self.token.is_none() {
             let_go(self.pid, self.pidfd);
         }
