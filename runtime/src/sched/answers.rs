@@ -23,7 +23,7 @@ use crate::transport::{Received, codec};
 enum Next {
     Nothing,
     Settled(JobKey),
-    /// What came about an item of a board: its number, and where in the buffer the body begins.
+    /// What came about an item of a board: its number, the head of the frame, and what follows.
     Apart(u32, [u8; APART], Vec<u8>),
     Other(Header, Vec<u8>),
     Breach(String),

@@ -389,8 +389,8 @@ impl Work {
             return false;
         }
         self.left -= 1;
-        if !matches!(answer, Answer::Failed(_)) {
-            // Its memory may be used for a result to come.
+        if self.posted.is_none() && !matches!(answer, Answer::Failed(_)) {
+            // Its memory may be used for a result to come. On a board a worker may have an item sent once more.
             drop(self.inputs.let_go(item as usize));
         }
         let failed = self.outcome.set(item, answer);
