@@ -109,6 +109,9 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
 
     /// A hard limit for each item, from its own start: the worker that overruns it is killed and
     /// replaced, and the item's error is a [timeout](Error::is_timeout). Unset, there is none.
+    ///
+    /// When the item began is read from memory that a task could overwrite. Against one that does, the
+    /// limit is enforced some seconds late, or, if it also fakes progress, not at all.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.time_limit = Some(limit);
         self
