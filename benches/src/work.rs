@@ -289,6 +289,12 @@ impl Work {
         }
     }
 
+    /// Whether it is about workers that have just done the same.
+    pub(crate) fn is_of_warm_workers(self) -> bool {
+        matches!(self.section(), Section::Calls | Section::Maps | Section::Bulk)
+            && self != Self::ApplyAsleep
+    }
+
     /// What its figure counts.
     pub fn unit(self) -> Unit {
         match self {
@@ -358,6 +364,13 @@ mod tests {
         let rows = titles.len();
         titles.dedup();
         assert_eq!(titles.len(), rows);
+    }
+
+    #[test]
+    fn only_what_is_about_sleep_is_timed_cold_among_calls() {
+        assert!(Work::Apply.is_of_warm_workers());
+        assert!(!Work::ApplyAsleep.is_of_warm_workers());
+        assert!(!Work::StartAndJoin.is_of_warm_workers());
     }
 
     #[test]
