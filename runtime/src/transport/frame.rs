@@ -27,6 +27,10 @@ pub(crate) const MAX_BODY: u64 = 1 << 40;
 /// Read at a time; also a measure for how much is kept when nothing is in it.
 const CHUNK: usize = 64 * 1024;
 
+/// The first time less is read: all that a process for a single call ever gets, for which its heap need not
+/// grow.
+const FIRST: usize = 2 * 1024;
+
 /// Read at most at a time, of a long body: more than a socket holds.
 const AT_ONCE: usize = 1 << 20;
 
@@ -287,7 +291,8 @@ impl Incoming {
             tail.make_room(most);
             return read(&mut tail.bytes, most);
         }
-        let most = self.missing().clamp(CHUNK, AT_ONCE);
+        let least = if self.buffer.capacity() == 0 { FIRST } else { CHUNK };
+        let most = self.missing().clamp(least, AT_ONCE);
         self.make_room(most);
         read(&mut self.buffer, most)
     }
