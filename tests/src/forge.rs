@@ -33,6 +33,12 @@ pub mod kind {
 
 /// The places of words in a worker's page: see `shm/page.rs`.
 pub mod place {
+    /// Which item that was sent has been begun: see `shm/claim.rs`.
+    pub const CLAIM: usize = 0;
+    /// When it was.
+    pub const CLAIM_SINCE: usize = 16;
+    /// How often bound arguments have been decoded or dropped.
+    pub const PREPARED: usize = 24;
     /// The words of the rings, and who sleeps.
     pub const LINES: usize = 2304;
     /// How many bytes the worker has taken from the ring to it.
@@ -70,6 +76,14 @@ pub fn frame(kind: u8, number: u32, length: u64, body: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&number.to_le_bytes());
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(body);
+    bytes
+}
+
+/// A tiny result.
+pub fn small(number: u32, result: &[u8]) -> Vec<u8> {
+    let mut bytes = (number << 8).to_le_bytes().to_vec();
+    bytes[0] = 128 | result.len() as u8;
+    bytes.extend_from_slice(result);
     bytes
 }
 

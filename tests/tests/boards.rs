@@ -13,6 +13,12 @@ use procession_tests::alone;
 use procession_tests::scratch::{Scratch, note, notes, open, pass};
 
 #[task]
+fn nap(millis: u64) -> u64 {
+    thread::sleep(Duration::from_millis(millis));
+    millis
+}
+
+#[task]
 fn mix(x: u64) -> u64 {
     x.rotate_left(7) ^ 0x5555
 }
@@ -499,6 +505,48 @@ fn nothing_runs_twice_under_fire() {
             match outcome {
                 Ok(values) => assert!(values.into_iter().eq(0..ITEMS)),
                 Err(error) => assert!(retries == 0 && error.is_worker_lost(), "{error}"),
+            }
+        }
+    });
+}
+
+/// Whatever limits they have.
+#[test]
+fn what_comes_first_does_not_wait_for_a_board() {
+    alone(|| {
+        let limit = Duration::from_secs(50);
+        for (of_board, of_call) in [(None, Some(limit)), (Some(limit), None), (None, None)] {
+            let pool = Pool::builder().processes(2).build().unwrap();
+            let call = |limit: Option<Duration>| {
+                let call = pool.call(nap);
+                if let Some(limit) = limit { call.timeout(limit) } else { call }
+            };
+            let many = call(of_board).map_async([5; 20_000]);
+            assert_eq!(call(of_call).priority(1).apply((1,)).unwrap(), 1);
+            let some = call(of_call).priority(1).map([2; 100]).unwrap();
+            assert_eq!(some, [2; 100]);
+            assert!(!many.ready());
+            pool.terminate();
+        }
+    });
+}
+
+/// Each in its turn, and none is forgotten.
+#[test]
+fn boards_with_different_limits_are_all_done() {
+    alone(|| {
+        let pool = Pool::builder().processes(2).build().unwrap();
+        for _ in 0..20 {
+            let results: Vec<_> = (0..12)
+                .map(|i: u64| {
+                    let call = pool.call(nap).priority((i % 2) as i32);
+                    let limited = Duration::from_secs(50 + i % 3);
+                    let call = if i.is_multiple_of(4) { call } else { call.timeout(limited) };
+                    call.map_async([0; 300])
+                })
+                .collect();
+            for result in results {
+                assert_eq!(result.get().unwrap(), [0; 300]);
             }
         }
     });

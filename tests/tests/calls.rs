@@ -43,7 +43,7 @@ fn storm() -> Duration {
 type Caller = fn(&Pool, u64);
 
 /// All that a thread can do with single calls, and with what shares the pool with them.
-const CALLERS: [Caller; 9] = [
+const CALLERS: [Caller; 11] = [
     |pool, x| assert_eq!(pool.call(next).retries(9).apply((x,)).expect("a result"), x + 1),
     |pool, x| {
         let text = "ab".repeat(x as usize % 100);
@@ -92,59 +92,63 @@ const CALLERS: [Caller; 9] = [
         let results: Vec<u64> = results.map(|result| result.expect("a result")).collect();
         assert!(results.into_iter().eq((0..x % 500).map(|y| y + 1)));
     },
+    |pool, x| {
+        let call = pool.call(next).retries(9).timeout(LONG).priority((x % 3) as i32 - 1);
+        let results = call.map(0..x % 900).expect("a result");
+        assert!(results.into_iter().eq((0..x % 900).map(|y| y + 1)));
+    },
+    |pool, x| {
+        let limit = LONG + Duration::from_secs(x % 3);
+        let call = pool.call(next).retries(9).timeout(limit).priority((x % 3) as i32 - 1);
+        assert_eq!(call.apply((x,)).expect("a result"), x + 1);
+    },
 ];
 
-fn be_busy(pool: &Pool, until: &AtomicBool) {
-    thread::scope(|scope| {
-        for (first, caller) in (0_u64..).zip(CALLERS) {
-            scope.spawn(move || {
-                let mut x = first;
-                while !until.load(Relaxed) {
-                    x = x
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
-                    caller(pool, x >> 40);
-                }
-            });
-        }
-    });
-}
+/// A limit that nothing reaches.
+const LONG: Duration = Duration::from_secs(50);
 
-#[test]
-fn all_kinds_of_calls_at_once() {
+/// All callers at once, for as long as a storm takes, while something is done to the pool again and again.
+fn storm_of_calls(now_and_then: impl Fn(&Pool) + Sync) {
     alone(|| {
-        let pool = Pool::builder().processes(3).build().unwrap();
-        let over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(storm());
-                over.store(true, Relaxed);
-            });
-            be_busy(&pool, &over);
-        });
-        assert_eq!(pool.apply(next, (1,)).unwrap(), 2);
-    });
-}
-
-#[test]
-fn all_kinds_of_calls_at_once_while_workers_die() {
-    alone(|| {
-        let pool = Pool::builder().processes(3).build().unwrap();
+        let pool = Pool::builder().processes(3).build().expect("a pool");
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
                 let began = Instant::now();
                 while began.elapsed() < storm() {
                     thread::sleep(Duration::from_millis(20));
-                    if let Some(pid) = pool.worker_pids().first() {
-                        let _ = kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
-                    }
+                    now_and_then(&pool);
                 }
                 over.store(true, Relaxed);
             });
-            be_busy(&pool, &over);
+            for (first, caller) in (0_u64..).zip(CALLERS) {
+                let (pool, over) = (&pool, &over);
+                scope.spawn(move || {
+                    let mut x = first;
+                    while !over.load(Relaxed) {
+                        x = x
+                            .wrapping_mul(6_364_136_223_846_793_005)
+                            .wrapping_add(1_442_695_040_888_963_407);
+                        caller(pool, x >> 40);
+                    }
+                });
+            }
         });
-        assert_eq!(pool.apply(next, (1,)).unwrap(), 2);
+        assert_eq!(pool.apply(next, (1,)).expect("a result"), 2);
+    });
+}
+
+#[test]
+fn all_kinds_of_calls_at_once() {
+    storm_of_calls(|_| {});
+}
+
+#[test]
+fn all_kinds_of_calls_at_once_while_workers_die() {
+    storm_of_calls(|pool| {
+        if let Some(pid) = pool.worker_pids().first() {
+            let _ = kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
+        }
     });
 }
 

@@ -110,8 +110,11 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
     /// A hard limit for each item, from its own start: the worker that overruns it is killed and
     /// replaced, and the item's error is a [timeout](Error::is_timeout). Unset, there is none.
     ///
-    /// When the item began is read from memory that a task could overwrite. Against one that does, the
-    /// limit is enforced some seconds late, or, if it also fakes progress, not at all.
+    /// When the item began is read from memory that a task could overwrite. Against one that does, and
+    /// whatever else it pretends, the limit is enforced some five seconds late; ten minutes, if it pretends that
+    /// its [bound](crate::bind) arguments were still being decoded, which takes no item's time. In a worker that
+    /// also takes part in a `map` without a limit such a task isn't found out: where inputs are hostile, give
+    /// all calls of the pool a limit.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.time_limit = Some(limit);
         self

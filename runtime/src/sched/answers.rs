@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::boards::take_runs;
+use super::boards::{Taken, take_runs};
 use super::core::Core;
 use super::ledger::Run;
 use super::outcome::Answer;
@@ -65,7 +65,7 @@ impl Core {
             self.take_in(id);
         }
         let worker = self.workers.get_mut(&id).expect("only its burial removes it");
-        if is_process && worker.has_answered {
+        if is_process && worker.record.has_answered {
             // That was all; its end comes next, and the end of the stream is no news.
             worker.open = false;
             let _ = epoll.remove(worker.end.as_fd());
@@ -141,9 +141,8 @@ impl Core {
                         _ => Next::Nothing,
                     };
                 }
-                worker.has_answered = true;
-                *barren_deaths = 0;
-                *has_answers = true;
+                let whole_at = worker.ledger.due_whole_at();
+                worker.record.has_settled(count as usize, whole_at, barren_deaths, has_answers);
                 worker.end.skip(length);
                 worker.ledger.answered_many(count);
                 if is_settled {
@@ -159,13 +158,12 @@ impl Core {
             match header.kind {
                 Kind::Value => {}
                 Kind::Values => {
-                    let settled = match take_runs(&worker.parts, boards, jobs, body.bytes(), None) {
-                        Ok(settled) => settled,
+                    let taken = match take_runs(&worker.parts, boards, jobs, body.bytes(), None) {
+                        Ok(taken) => taken,
                         Err(what) => return Next::Breach(what),
                     };
-                    worker.has_answered = true;
-                    *barren_deaths = 0;
-                    *has_answers = true;
+                    let Taken { answers, whole_at, settled } = taken;
+                    worker.record.has_settled(answers, whole_at, barren_deaths, has_answers);
                     match settled {
                         None => continue,
                         Some(settled) => return Next::Settled(settled),
@@ -186,14 +184,13 @@ impl Core {
                 }
                 _ => return Next::Other(header, body.bytes().to_vec()),
             }
+            let whole_at = worker.ledger.due_whole_at();
             let Some((key, item)) = worker.ledger.answered(header.number) else {
                 return Next::Breach(format!("a result for item {}", header.number));
             };
-            *has_answers = true;
+            worker.record.has_settled(1, whole_at, barren_deaths, has_answers);
             let Some(work) = jobs.get(key) else { continue };
             worker.latest = Some(work.job.spec.callee);
-            worker.has_answered = true;
-            *barren_deaths = 0;
             let answer = match body.take_tail() {
                 Some(tail) => Answer::Large(body.bytes().to_vec(), tail),
                 None => Answer::Value(body.bytes()),
@@ -261,9 +258,6 @@ impl Core {
         let (key, item) = self.answered(id, header.number)?;
         let worker = self.workers.get_mut(&id).expect("it is still there");
         let pid = worker.pid;
-        if matches!(answer, Ok(Answer::Parcel(_))) {
-            self.barren_deaths = 0;
-        }
         if let Some(work) = self.jobs.get(key) {
             worker.latest = Some(work.job.spec.callee);
             let answer = answer.unwrap_or_else(|cause| {
@@ -278,9 +272,12 @@ impl Core {
     /// Strikes an item off a worker's ledger.
     fn answered(&mut self, id: u64, number: u32) -> Result<(JobKey, u32), String> {
         let worker = self.workers.get_mut(&id).expect("the caller has just had it");
+        let whole_at = worker.ledger.due_whole_at();
         let answered = worker.ledger.answered(number);
-        worker.has_answered = true;
-        answered.ok_or_else(|| format!("a result for item {number}"))
+        let answered = answered.ok_or_else(|| format!("a result for item {number}"))?;
+        let Self { barren_deaths, has_answers, .. } = self;
+        worker.record.has_settled(1, whole_at, barren_deaths, has_answers);
+        Ok(answered)
     }
 
     /// A worker that doesn't speak the protocol is killed; its death does the rest.

@@ -313,6 +313,7 @@ impl Core {
         let rest = budget.checked_sub(run as usize).ok_or("more than it may run")?;
         // Only who is believed has left: the others are seen to at their death.
         worker.parts.swap_remove(at);
+        worker.record.has_left();
         worker.allowance = worker.allowance.saturating_add(rest);
         if let Some(posting) = self.boards.get(&number)
             && run > 0
@@ -375,10 +376,10 @@ impl Core {
         let (number, kind) = board::split(&head).expect("it is as long as a head");
         let kind = Kind::from_byte(kind[0]).ok_or("a result of no kind")?;
         let worker = self.workers.get_mut(&id).expect("the caller has just had it");
-        if worker.parts.iter().all(|part| part.board != number) {
+        let part = worker.parts.iter().find(|part| part.board == number);
+        let Some(&Part { whole_at, .. }) = part else {
             return Err(format!("a result for work {number}, which it has no part in"));
-        }
-        worker.has_answered = true;
+        };
         let pid = worker.pid;
         let answer = match kind {
             Kind::Value => Ok(Answer::Large(Vec::new(), long)),
@@ -390,6 +391,9 @@ impl Core {
         if item >= work.items() {
             return Err(format!("a result for item {item} of {}", work.items()));
         }
+        let is_wanted = usize::from(work.wants(item));
+        let Self { barren_deaths, has_answers, .. } = self;
+        worker.record.has_settled(is_wanted, whole_at, barren_deaths, has_answers);
         let answer = answer.unwrap_or_else(|cause| {
             let error = Error::new(cause).of_task(&work.job.spec.task);
             Answer::Failed(error.at_index(work.index(item)).by_worker(pid))
@@ -454,40 +458,51 @@ impl Core {
     /// frame, or in the hand of the dead; then its items are run once more, or lost.
     fn take_unpublished(&mut self, id: u64, bytes: &[u8], written: Filled) {
         let Some((body, run)) = open_frame(bytes, written) else { return };
-        let Self { workers, boards, jobs, .. } = self;
+        let Self { workers, boards, jobs, barren_deaths, has_answers, .. } = self;
         let Some(worker) = workers.get_mut(&id) else { return };
-        let taken = take_runs(&worker.parts, boards, jobs, body, Some(run));
-        if taken.is_ok() {
-            worker.has_answered = true;
-            self.barren_deaths = 0;
-        }
-        if let Ok(Some(settled)) = taken {
+        let Ok(taken) = take_runs(&worker.parts, boards, jobs, body, Some(run)) else { return };
+        worker.record.has_settled(taken.answers, taken.whole_at, barren_deaths, has_answers);
+        if let Some(settled) = taken.settled {
             self.end_job(settled, None);
         }
     }
 }
 
+/// What results have come to.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// How many items had no answer before.
+    pub(super) answers: usize,
+    /// How much the worker had been sent when it had been told of the board.
+    pub(super) whole_at: u64,
+    /// The job, if that was the last it waited for.
+    pub(super) settled: Option<JobKey>,
+}
+
 /// Takes in results by runs, of a worker with these parts: the body of a frame; `open` is where its last run
-/// begins, if it was never published. Gives out the job, if that was the last it waited for.
+/// begins, if it was never published.
 pub(super) fn take_runs(
     parts: &[Part],
     boards: &BTreeMap<u64, Posting>,
     jobs: &mut Jobs,
     body: &[u8],
     open: Option<usize>,
-) -> Result<Option<JobKey>, String> {
+) -> Result<Taken, String> {
     let (number, body) = board::split(body).ok_or("half a frame of results")?;
-    if parts.iter().all(|part| part.board != number) {
+    let part = parts.iter().find(|part| part.board == number);
+    let Some(&Part { whole_at, .. }) = part else {
         return Err(format!("results for work {number}, which it has no part in"));
-    }
-    let Some(posting) = boards.get(&number) else { return Ok(None) };
-    let Some(work) = jobs.get(posting.key) else { return Ok(None) };
-    let taken = settle_runs(work, body, open);
+    };
+    let Some(posting) = boards.get(&number) else { return Ok(Taken::default()) };
+    let Some(work) = jobs.get(posting.key) else { return Ok(Taken::default()) };
+    let before = work.left();
+    let result = settle_runs(work, body, open);
+    let answers = before.saturating_sub(work.left());
     if work.is_settled() {
         // Nothing waits for what else the frame may have said.
-        return Ok(Some(posting.key));
+        return Ok(Taken { answers, whole_at, settled: Some(posting.key) });
     }
-    taken.map(|()| None)
+    result.map(|()| Taken { answers, whole_at, settled: None })
 }
 
 /// The body of a frame that was not published, and where behind the work's number its last run begins.

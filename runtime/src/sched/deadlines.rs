@@ -8,6 +8,13 @@ use super::staff::Phase;
 use crate::error::{Error, Kind as Cause};
 use crate::os::epoll::Epoll;
 
+/// What comes back for as long as a worker says so is looked at after a pause, in nanoseconds.
+const A_MOMENT: u64 = 1_000_000;
+
+/// Whether a worker waits for a decision that its parent never made is seen within this time, in nanoseconds,
+/// if nothing else is due: it costs a wake a second.
+const BETWEEN_LOOKS: u64 = 1_000_000_000;
+
 impl Core {
     /// Does what is due: limits, overdue results, starts that are tried again.
     pub(super) fn tick(&mut self, now: u64, epoll: &Epoll) {
@@ -66,7 +73,7 @@ impl Core {
         if peeks {
             self.look_into_hand(id);
         }
-        changed | self.enforce(id, now)
+        changed | self.enforce(id, now) | self.look(id, now)
     }
 
     /// Kills a worker whose item is too late, so that only this item can be hit: the worker can't
@@ -79,11 +86,6 @@ impl Core {
             return true;
         }
         let Some(worker) = self.workers.get_mut(&id) else { return false };
-        if let Some(limit) = worker.is_stuck(now) {
-            let error = Error::new(Cause::TimeLimit(Duration::from_nanos(limit)));
-            worker.kill(Some(error.by_worker(worker.pid)));
-            return true;
-        }
         let current = worker.page.claim.current();
         if worker.deadline(now).is_none_or(|at| at > now) {
             return false;
@@ -102,6 +104,29 @@ impl Core {
         true
     }
 
+    /// Kills a worker that is late whatever it says, and one that says what only its parent may.
+    fn look(&mut self, id: u64, now: u64) -> bool {
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.is_at_work()) else {
+            return false;
+        };
+        if worker.page.hand.is_forged() {
+            self.distrust(id, "a decision of its parent's".to_owned());
+            return true;
+        }
+        if worker.look_at().is_none_or(|at| at > now) {
+            return false;
+        }
+        let is_new = worker.end.look();
+        self.take_in(id);
+        self.look_into_hand(id);
+        let Some(worker) = self.workers.get_mut(&id) else { return is_new };
+        let Some(limit) = worker.is_silent(now) else { return is_new };
+        let error = Error::new(Cause::TimeLimit(Duration::from_nanos(limit)));
+        worker.kill(Some(error.by_worker(worker.pid)));
+        worker.record.is_given_up = true;
+        true
+    }
+
     /// When [`tick`](Self::tick) has something to do next.
     pub(super) fn next_tick(&self, now: u64) -> Option<u64> {
         let mut next = [self.restart_at, self.level_at].into_iter().flatten().min();
@@ -112,11 +137,13 @@ impl Core {
                 _ => None,
             };
             let peek = worker.peek_at.filter(|_| worker.has_hidden_results());
-            let deadline = worker.deadline(now);
-            let late = worker.late_at(now);
-            let stuck = worker.stuck_at(now);
-            let of_items = [peek, deadline, late, stuck];
-            let times = [next, by_phase, worker.gone_by, worker.shrink_at];
+            let limits = [worker.deadline(now), worker.late_at(now), worker.look_at()];
+            // What has passed and is still there is looked at again: a worker can forge it.
+            let of_items = limits.map(|at| Some(at?.max(now.saturating_add(A_MOMENT))));
+            // What its hand says is to be looked at, also without a limit.
+            let has_hand = !worker.parts.is_empty();
+            let of_hand = has_hand.then(|| now.saturating_add(BETWEEN_LOOKS));
+            let times = [next, by_phase, worker.gone_by, worker.shrink_at, peek, of_hand];
             next = times.into_iter().chain(of_items).flatten().min();
         }
         next

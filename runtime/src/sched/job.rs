@@ -282,6 +282,16 @@ impl Work {
         self.outcome.is_answered(item)
     }
 
+    /// How many items that matter have no answer.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Whether an answer to this item still matters.
+    pub(super) fn wants(&self, item: u32) -> bool {
+        item <= self.cut_off && item < self.items() && !self.is_answered(item)
+    }
+
     /// Makes those items pending that matter and that nobody has, given what workers have. Runs may overlap,
     /// and have been answered, where a worker has forged what it had.
     pub(super) fn find_lost(&mut self, with_workers: &[Range<u32>]) {

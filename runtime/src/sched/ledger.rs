@@ -30,6 +30,8 @@ pub(super) struct Terms {
     pub(super) cost: u64,
     /// The nanoseconds that each may take.
     pub(super) limit: Option<u64>,
+    /// How many bytes must have been sent until the worker has the first one whole.
+    pub(super) whole_at: u64,
 }
 
 /// The record of one worker.
@@ -95,6 +97,16 @@ impl Ledger {
     /// The run whose answers are due, and the number of its first item.
     pub(super) fn due(&self) -> Option<(&Run, u32)> {
         self.entries.front().map(|entry| (&entry.run, entry.at.number))
+    }
+
+    /// What was known of the run whose answers are due.
+    pub(super) fn due_terms(&self) -> Option<Terms> {
+        self.entries.front().map(|entry| entry.terms)
+    }
+
+    /// How many bytes must have been sent until the worker has that one whole; 0 if there is none.
+    pub(super) fn due_whole_at(&self) -> u64 {
+        self.entries.front().map_or(0, |entry| entry.terms.whole_at)
     }
 
     /// Strikes off the first items of the run that is due.
@@ -285,8 +297,11 @@ mod tests {
     #[test]
     fn loads_and_limits_are_summed_up() {
         let mut ledger = Ledger::default();
-        ledger.sent(run(JOB, 0..10), Terms { cost: 5, limit: None });
-        ledger.sent(run(JOB, 0..2), Terms { cost: 7, limit: Some(3) });
+        let terms = |cost, limit| Terms { cost, limit, whole_at: 0 };
+        assert_eq!(ledger.longest_limit(), Some(0));
+        ledger.sent(run(JOB, 0..10), terms(5, None));
+        ledger.sent(run(JOB, 0..2), terms(7, Some(3)));
+        assert_eq!(ledger.longest_limit(), None);
         assert_eq!((ledger.load(), ledger.shortest_limit()), (64, Some(3)));
         ledger.answered(1);
         ledger.take_back(at(0, 2));

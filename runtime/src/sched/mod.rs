@@ -21,6 +21,7 @@ mod obituary;
 mod outcome;
 mod parts;
 mod queue;
+mod silence;
 mod spec;
 mod spin;
 mod staff;

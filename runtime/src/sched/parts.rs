@@ -15,6 +15,8 @@ pub(super) struct Part {
     pub(super) budget: usize,
     /// The nanoseconds that each item may take.
     pub(super) limit: Option<u64>,
+    /// How many bytes must have been sent until the worker has been told.
+    pub(super) whole_at: u64,
     /// Whether somebody is told how far the job is.
     pub(super) reports: bool,
 }
@@ -35,7 +37,8 @@ impl Worker {
         }
         let limit = spec.time_limit.map(clock::nanos_of);
         let reports = work.job.is_urgent();
-        self.parts.push(Part { board: join.work, budget, limit, reports });
+        let whole_at = self.end.queued();
+        self.parts.push(Part { board: join.work, budget, limit, whole_at, reports });
         if self.has_hidden_results() {
             self.look_from(now);
         }

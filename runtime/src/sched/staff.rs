@@ -26,6 +26,7 @@ use super::job::Work;
 use super::ledger::{Ledger, Run, Terms};
 use super::parts::Part;
 use super::queue::JobKey;
+use super::silence::Record;
 use super::spec::{Bound, Spec};
 use super::spin::Permit;
 use super::start::{Started, Surroundings};
@@ -101,15 +102,12 @@ pub(super) struct Worker {
     pub(super) latest: Option<CalleeBytes>,
     /// Whether its socket is watched for room to write.
     pub(super) blocked: bool,
-    /// Whether it ever got as far as taking tasks, answered one, or was told to go.
+    /// Whether it ever got as far as taking tasks, or was told to go.
     pub(super) was_ready: bool,
-    pub(super) has_answered: bool,
     pub(super) was_dismissed: bool,
     /// Whether the thread that runs its tasks has ended, and it itself had not been seen to.
     pub(super) lost_its_thread: bool,
-    /// How far it had got when somebody looked, and since when it has got no further: see
-    /// [`is_stuck`](Self::is_stuck).
-    progress: Option<((u64, u16), u64)>,
+    pub(super) record: Record,
     /// When it is killed because its stream has ended, which it should not survive.
     pub(super) gone_by: Option<u64>,
     /// Calls of one callable that follow each other and leave as one frame: with the next flush.
@@ -140,10 +138,6 @@ const LONGEST_PEEK: u64 = 50_000_000;
 /// arguments need.
 pub(super) const IDLE: u64 = 1_000_000_000;
 
-/// So much later than its limit an item is late although its worker says that it is not: much more than
-/// the system takes to let a worker begin.
-const SILENCE: u64 = 5_000_000_000;
-
 /// How long a worker that was told to go may take before it is killed: exit handlers run.
 pub(super) const LEAVE_LIMIT: u64 = 10_000_000_000;
 
@@ -173,10 +167,9 @@ impl Worker {
             latest: None,
             blocked: false,
             was_ready: false,
-            has_answered: false,
             was_dismissed: false,
             lost_its_thread: false,
-            progress: None,
+            record: Record::default(),
             gone_by: None,
             staged: Staged { head: head(&[0; 17], None), first: 0, bytes: Vec::new() },
             unsent: 0,
@@ -184,8 +177,11 @@ impl Worker {
             bound: HashSet::new(),
         };
         if let Some(task) = &plan.initializer {
-            worker.bound.extend(task.bound.as_ref().map(|bound| bound.number));
             queue_task(&mut *worker.end, task);
+            if let Some(bound) = &task.bound {
+                worker.bound.insert(bound.number);
+                worker.prepares();
+            }
         }
         worker
     }
@@ -212,17 +208,28 @@ impl Worker {
             epoch: at.epoch,
             ..head(&spec.callee, spec.bound.as_deref())
         };
-        let range = items.start as usize..items.end as usize;
-        if let Span::Few(bytes) = work.inputs.span(range.clone()) {
-            self.stage(at.number, head, bytes);
-        } else {
-            self.unstage();
-            queue_items(&mut *self.end, Kind::Tasks, at.number, head, &work.inputs, range);
-        }
         self.allowance -= items.len();
         self.unsent += items.len();
         let limit = spec.time_limit.map(clock::nanos_of);
-        self.ledger.sent(Run { job: key, items }, Terms { cost: pace.cost(1), limit });
+        let cost = pace.cost(1);
+        let has_tail = |item: u32| work.inputs.tail(item as usize).is_some();
+        // There is one tail in a frame.
+        let most = if items.clone().any(has_tail) { 1 } else { items.len() as u32 };
+        for start in items.clone().step_by(most.max(1) as usize) {
+            let run = start..start + most;
+            let range = run.start as usize..run.end as usize;
+            let number = self.ledger.next_position().number;
+            let whole_at = if let Span::Few(bytes) = work.inputs.span(range.clone()) {
+                self.stage(number, head, bytes);
+                // Not before what follows has begun to leave.
+                self.end.queued() + 1
+            } else {
+                self.unstage();
+                queue_items(&mut *self.end, Kind::Tasks, number, head, &work.inputs, range);
+                self.end.queued()
+            };
+            self.ledger.sent(Run { job: key, items: run }, Terms { cost, limit, whole_at });
+        }
         if self.peek_at.is_none() && self.has_hidden_results() {
             self.look_from(clock::nanos());
         }
@@ -347,50 +354,6 @@ impl Worker {
         Some(running.unwrap_or(now.saturating_add(shortest.max(1_000_000))))
     }
 
-    /// Whether it has told of nothing for so long that an item with a time limit must be late, whatever the
-    /// worker says of its beginning: that stands in memory which its tasks can write to.
-    pub(super) fn is_stuck(&mut self, now: u64) -> Option<u64> {
-        let limit = self.owes_within()?;
-        let position = self.end.received();
-        let got = (position, self.page.hand.filled(position).bytes);
-        match self.progress {
-            Some((before, since)) if before == got => {
-                (now >= since.saturating_add(limit).saturating_add(SILENCE)).then_some(limit)
-            }
-            _ => {
-                self.progress = Some((got, now));
-                None
-            }
-        }
-    }
-
-    /// It is given something: what it did before says nothing of that.
-    pub(super) fn owes_from_now(&mut self) {
-        if self.has_nothing() {
-            self.progress = None;
-        }
-    }
-
-    /// When it may be [stuck](Self::is_stuck).
-    pub(super) fn stuck_at(&self, now: u64) -> Option<u64> {
-        let limit = self.owes_within()?;
-        // The first look comes soon: it is that from which time is counted.
-        let at = |(_, since): (_, u64)| since.saturating_add(limit).saturating_add(SILENCE);
-        Some(self.progress.map_or(0, at).max(now + 1_000_000))
-    }
-
-    /// The time within which it must have answered something, if all that it has been given has a limit.
-    fn owes_within(&self) -> Option<u64> {
-        // While it is being sent to it may have nothing whole to begin with.
-        if !self.is_at_work() || self.has_nothing() || self.blocked {
-            return None;
-        }
-        let of_parts = self.parts.iter().map(|part| part.limit);
-        of_parts
-            .chain([self.ledger.longest_limit()])
-            .try_fold(0, |most, limit| Some(limit?.max(most)))
-    }
-
     pub(super) fn queue_exit(&mut self) {
         self.queue(Kind::Exit, &[]);
     }
@@ -399,6 +362,7 @@ impl Worker {
     pub(super) fn forget(&mut self, number: u64) {
         if self.bound.remove(&number) {
             self.queue(Kind::Forget, &number.to_le_bytes());
+            self.prepares();
         }
     }
 
@@ -413,6 +377,7 @@ impl Worker {
         if let Some(bound) = bound.filter(|bound| self.bound.insert(bound.number)) {
             self.unstage();
             queue_bound(&mut *self.end, bound, callee);
+            self.prepares();
         }
     }
 }
@@ -444,13 +409,6 @@ fn queue_items(
     items: Range<usize>,
 ) {
     let head = TaskHead { count: items.len() as u32, ..head };
-    if items.len() > 1 && items.clone().any(|item| inputs.tail(item).is_some()) {
-        // Each by itself: there is one tail in a frame.
-        for (number, item) in (number..).zip(items) {
-            queue_items(end, kind, number, head, inputs, item..item + 1);
-        }
-        return;
-    }
     let tail = inputs.tail(items.start);
     let span = inputs.span(items);
     let length = TaskHead::SIZE + span.bytes().len();

@@ -16,10 +16,10 @@ use crate::os::spawn::{self, CHILD_SOCKET, Source};
 use crate::os::{barrier, image, socket, spin};
 use crate::shm::heap;
 use crate::shm::page::{BRIEF, Page};
-use crate::transport::ParentEnd;
 use crate::transport::hello::{self, Descriptors, Hello, Nonce, Role};
 use crate::transport::ring::{Memory, ParentRing};
 use crate::transport::socket::ParentSocket;
+use crate::transport::{ParentEnd, outbox_of};
 use crate::worker::{build, identity};
 
 /// Where a standard stream of a child process comes from or goes to.
@@ -188,6 +188,8 @@ pub(super) struct Common {
     page: Arc<Shared<Page>>,
     fd: OwnedFd,
     rings: Option<Memory>,
+    /// How much of the outbox there is.
+    outbox: usize,
 }
 
 impl Common {
@@ -196,14 +198,15 @@ impl Common {
             && ring_is_wanted()
             && let Ok((memory, fd)) = Memory::create()
         {
-            return Ok(Self { page: Arc::clone(memory.page()), fd, rings: Some(memory) });
+            let page = Arc::clone(memory.page());
+            return Ok(Self { page, fd, rings: Some(memory), outbox: 0 });
         }
         let name = c"procession";
         let (page, fd) = match role {
             Role::Process { .. } => Shared::<Page>::create_in(name, BRIEF, size_of::<Page>())?,
             Role::Pool | Role::Server => Shared::<Page>::create(name)?,
         };
-        Ok(Self { page: Arc::new(page), fd, rings: None })
+        Ok(Self { page: Arc::new(page), fd, rings: None, outbox: outbox_of(role) })
     }
 
     /// Puts the hello into the socket.
@@ -222,14 +225,14 @@ impl Common {
 
     /// The worker, which has been made.
     pub(super) fn started(self, pid: u32, pidfd: Arc<OwnedFd>, socket: UnixStream) -> Started {
-        let Self { page, rings, .. } = self;
+        let Self { page, rings, outbox, .. } = self;
         let permit = if rings.is_some() { Permit::take() } else { None };
         let end: Box<dyn ParentEnd> = match rings {
             Some(memory) => {
                 let spin = permit.as_ref().map_or(0, |_| spin::limit());
                 Box::new(ParentRing::new(socket, memory, spin))
             }
-            None => Box::new(ParentSocket::new(socket, Arc::clone(&page))),
+            None => Box::new(ParentSocket::new(socket, Arc::clone(&page), outbox)),
         };
         Started { pid, pidfd, end, page, permit }
     }

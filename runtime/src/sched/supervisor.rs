@@ -75,7 +75,6 @@ impl Tell for Kin {
 }
 
 /// A child that works for no crew: a fork server, or what one has made and nobody needs (yet).
-#[derive(Clone)]
 struct Alone {
     pid: u32,
     pidfd: Arc<OwnedFd>,
@@ -219,8 +218,12 @@ impl Supervisor {
 
     /// Leaves a child to a crew.
     pub(super) fn leave(&self, token: u64) {
-        let left = self.watched().alone.remove(&token);
-        if let Some(alone) = left {
+        self.forget(&mut self.watched(), token);
+    }
+
+    /// Under the lock: once it is released the descriptor may be watched for somebody else.
+    fn forget(&self, watched: &mut Watched, token: u64) {
+        if let Some(alone) = watched.alone.remove(&token) {
             let _ = self.epoll.remove(alone.pidfd.as_fd());
         }
     }
@@ -342,12 +345,20 @@ impl Supervisor {
                 self.child_ended(pid);
             }
         } else if let Some(alone) = watched.alone.get(&token) {
-            let alone = alone.clone();
-            drop(watched);
-            if alone.bury() {
-                let _ = self.epoll.remove(alone.pidfd.as_fd());
-                self.watched().alone.remove(&token);
-                self.child_ended(alone.pid);
+            let (pid, server) = (alone.pid, alone.server.clone());
+            let (has_ended, mut watched) = match server {
+                // It asks for its own lock, under which children are left and watched.
+                Some(server) => {
+                    drop(watched);
+                    (server.bury(), self.watched())
+                }
+                // Not one that is being left: its end is the crew's affair, as is its descriptor.
+                None => (alone.bury(), watched),
+            };
+            if has_ended {
+                self.forget(&mut watched, token);
+                drop(watched);
+                self.child_ended(pid);
             }
         } else if let Some(word) = watched.sets.get(&token) {
             fd_watch::tell(word);

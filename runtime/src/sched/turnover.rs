@@ -219,6 +219,8 @@ impl Core {
 
     fn clear_away(&mut self, id: u64, status: Option<ExitStatus>, epoll: &Epoll) {
         self.drain(id);
+        let is_given_up = self.workers.get(&id).is_some_and(|worker| worker.record.is_given_up);
+        let suspect = if is_given_up { self.suspect(id) } else { None };
         let of_hand = self.empty_hand(id);
         let Some(mut worker) = self.workers.remove(&id) else { return };
         if worker.open {
@@ -254,10 +256,15 @@ impl Core {
         }
         let first_unstarted = unstarted.first().cloned();
         self.put_back(unstarted);
-        let is_barren = lost.is_empty()
-            && of_hand.is_empty()
+        let mut is_to_blame = !lost.is_empty() || !of_hand.is_empty();
+        if let Some(run) = suspect.filter(|_| !is_to_blame) {
+            // It says that it has begun nothing. Put back, its item would hang again and again.
+            self.blame(&run, &cause);
+            is_to_blame = true;
+        }
+        let is_barren = !is_to_blame
             && worker.was_ready
-            && !worker.has_answered
+            && !worker.record.has_answered
             && !worker.was_dismissed;
         // What has no place by now was claimed by somebody in his last instant.
         for board in std::mem::take(&mut self.to_leave) {
@@ -270,10 +277,10 @@ impl Core {
         if matches!(self.state, State::Over(_)) {
             return;
         }
-        if lost.is_empty() && of_hand.is_empty() && !worker.was_dismissed {
+        if !is_to_blame && !worker.was_dismissed {
             if !worker.was_ready {
                 self.early_death(describe_early_death(&worker, &cause()));
-            } else if !worker.has_answered {
+            } else if !worker.record.has_answered {
                 self.barren_death(first_unstarted, &cause);
             }
         }
@@ -291,13 +298,18 @@ impl Core {
         };
         if self.barren_deaths >= EARLY_DEATHS {
             self.barren_deaths = 0;
-            if let Some(work) = self.jobs.get(job) {
-                work.withdraw(items.start);
-            }
-            self.lose(&Run { job, items: items.start..items.start + 1 }, cause);
+            self.blame(&Run { job, items: items.start..items.start + 1 }, cause);
         } else {
             self.restart_at = Some(clock::nanos() + START_PAUSE);
         }
+    }
+
+    /// Loses an item that was put back.
+    fn blame(&mut self, run: &Run, cause: &impl Fn() -> Error) {
+        if let Some(work) = self.jobs.get(run.job) {
+            work.withdraw(run.items.start);
+        }
+        self.lose(run, cause);
     }
 
     pub(super) fn lose(&mut self, run: &Run, cause: &impl Fn() -> Error) {

@@ -41,6 +41,8 @@ pub(crate) struct Claim {
     /// The position that `since` belongs to; written after it.
     timed: AtomicU64,
     since: AtomicU64,
+    /// How often the worker has done what comes before items and is none of them.
+    prepared: AtomicU64,
 }
 
 impl Claim {
@@ -56,6 +58,16 @@ impl Claim {
     pub(crate) fn set_start(&self, item: Position, nanos: u64) {
         self.since.store(nanos, Ordering::Release);
         self.timed.store(item.pack(), Ordering::Release);
+    }
+
+    /// The worker has decoded bound arguments, or dropped some, which may have taken long.
+    pub(crate) fn has_prepared(&self) {
+        self.prepared.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often it has.
+    pub(crate) fn prepared(&self) -> u64 {
+        self.prepared.load(Ordering::Acquire)
     }
 
     /// The last item that was started.

@@ -275,6 +275,12 @@ impl<P: Platform> Hand<P> {
         is_stopped
     }
 
+    /// Whether there is a decision of the parent's, as it looks when it has none under way: only a worker that
+    /// isn't one writes that.
+    pub(crate) fn is_forged(&self) -> bool {
+        self.line.limit.load(Acquire) & CUTTING != 0 || self.line.condemned.load(Acquire) != 0
+    }
+
     /// Wakes a worker that waits for a decision.
     fn decided(&self) {
         self.line.cuts.store(self.line.cuts.load(Relaxed).wrapping_add(1), Release);

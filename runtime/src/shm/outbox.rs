@@ -40,18 +40,13 @@ impl Outbox {
     }
 
     /// The bytes behind those that are here, for the worker to write to. What it writes there the parent
-    /// sees after its death alone.
-    pub(crate) fn room(&self) -> &[AtomicU8] {
-        self.room_within(CAPACITY)
-    }
-
-    /// As [`room`](Self::room), where memory is there for the first `limit` bytes alone.
+    /// sees after its death alone. Memory is there for the first `limit` bytes of the box.
     pub(crate) fn room_within(&self, limit: usize) -> &[AtomicU8] {
         let bytes = &self.bytes[..limit];
         &bytes[self.state().1.min(limit)..]
     }
 
-    /// The worker appends the first `count` bytes of the [room](Self::room), all at once.
+    /// The worker appends the first `count` bytes of the [room](Self::room_within), all at once.
     pub(crate) fn push(&self, count: usize) {
         let (position, length) = self.state();
         self.publish(position, (length + count).min(CAPACITY));
@@ -74,13 +69,15 @@ impl Outbox {
         fence(Ordering::Release);
     }
 
-    /// The parent appends to `to` what comes after the first `received` bytes of the stream.
+    /// The parent appends to `to` what comes after the first `received` bytes of the stream, where memory is
+    /// there for the first `limit` bytes of the box alone.
     ///
     /// The worker may empty the box meanwhile; then nothing is appended, as the bytes are in the
     /// socket. It is one that the worker can forge: what is read is no better than what it sends.
-    pub(crate) fn read_after(&self, received: u64, to: &mut Vec<u8>) -> usize {
+    pub(crate) fn read_after(&self, received: u64, limit: usize, to: &mut Vec<u8>) -> usize {
         let before = to.len();
         let (position, length) = self.state();
+        let length = length.min(limit);
         let known = received.wrapping_sub(position) & POSITION_MASK;
         let Ok(known) = usize::try_from(known) else { return 0 };
         if known >= length {
@@ -105,7 +102,7 @@ mod tests {
     }
 
     fn push(outbox: &Outbox, bytes: &[u8]) {
-        copy_in(outbox.room(), bytes);
+        copy_in(outbox.room_within(CAPACITY), bytes);
         outbox.push(bytes.len());
     }
 
@@ -114,14 +111,14 @@ mod tests {
         let outbox = outbox();
         push(&outbox, b"abcd");
         let mut read = Vec::new();
-        assert_eq!(outbox.read_after(0, &mut read), 4);
-        assert_eq!(outbox.read_after(3, &mut read), 1);
+        assert_eq!(outbox.read_after(0, CAPACITY, &mut read), 4);
+        assert_eq!(outbox.read_after(3, CAPACITY, &mut read), 1);
         assert_eq!(read, b"abcdd");
         outbox.sent(4);
-        assert_eq!(outbox.read_after(4, &mut read), 0);
+        assert_eq!(outbox.read_after(4, CAPACITY, &mut read), 0);
         push(&outbox, b"ef");
         read.clear();
-        assert_eq!(outbox.read_after(4, &mut read), 2);
+        assert_eq!(outbox.read_after(4, CAPACITY, &mut read), 2);
         assert_eq!(read, b"ef");
     }
 
@@ -131,11 +128,11 @@ mod tests {
         outbox.sent(1 << 20);
         push(&outbox, b"x");
         let mut read = Vec::new();
-        assert_eq!(outbox.read_after(1 << 20, &mut read), 1);
+        assert_eq!(outbox.read_after(1 << 20, CAPACITY, &mut read), 1);
         // The parent is behind: what it lacks is still in the socket.
-        assert_eq!(outbox.read_after((1 << 20) - 1, &mut Vec::new()), 0);
+        assert_eq!(outbox.read_after((1 << 20) - 1, CAPACITY, &mut Vec::new()), 0);
         // It is ahead while a large result was half sent.
-        assert_eq!(outbox.read_after((1 << 20) + 5, &mut Vec::new()), 0);
+        assert_eq!(outbox.read_after((1 << 20) + 5, CAPACITY, &mut Vec::new()), 0);
     }
 
     #[test]
@@ -151,7 +148,10 @@ mod tests {
         let outbox = outbox();
         outbox.word.store(u64::MAX, Ordering::Relaxed);
         let mut read = Vec::new();
-        outbox.read_after(POSITION_MASK, &mut read);
-        assert!(read.len() <= CAPACITY);
+        for limit in [CAPACITY, 4096, 0] {
+            read.clear();
+            assert_eq!(outbox.read_after(POSITION_MASK, limit, &mut read), limit);
+            assert_eq!(read.len(), limit);
+        }
     }
 }

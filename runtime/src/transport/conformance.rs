@@ -514,5 +514,5 @@ conforms!(socket: {
     let (page, fd) = Shared::<Page>::create(c"test").unwrap();
     let theirs_page = Arc::new(Shared::open(fd.as_fd()).unwrap());
     let (input, output) = crate::transport::socket::worker_ends(Arc::new(theirs.into()), theirs_page, crate::shm::outbox::CAPACITY);
-    (Box::new(crate::transport::socket::ParentSocket::new(ours, Arc::new(page))), Box::new(input), Box::new(output))
+    (Box::new(crate::transport::socket::ParentSocket::new(ours, Arc::new(page), crate::shm::outbox::CAPACITY)), Box::new(input), Box::new(output))
 });

@@ -78,6 +78,12 @@ pub(crate) trait ParentEnd: Send {
     /// The worker has gone, or the system refuses.
     fn flush(&mut self) -> io::Result<bool>;
 
+    /// How many bytes were ever queued.
+    fn queued(&self) -> u64;
+
+    /// How many of them have left.
+    fn sent(&self) -> u64;
+
     /// Takes in some of what has arrived.
     ///
     /// # Errors
@@ -157,12 +163,14 @@ pub(crate) fn worker_ends(
         let (input, output) = ring::worker_ends(socket, page, memory)?;
         Ok((Box::new(input), Box::new(output)))
     } else {
-        // As the parent has reserved it.
-        let is_brief = matches!(hello.role, Role::Process { .. });
-        let outbox = if is_brief { BRIEF_OUTBOX } else { outbox::CAPACITY };
-        let (input, output) = socket::worker_ends(socket, page, outbox);
+        let (input, output) = socket::worker_ends(socket, page, outbox_of(hello.role));
         Ok((Box::new(input), Box::new(output)))
     }
+}
+
+/// How many bytes of its outbox the parent reserves for a worker.
+pub(crate) fn outbox_of(role: Role) -> usize {
+    if matches!(role, Role::Process { .. }) { BRIEF_OUTBOX } else { outbox::CAPACITY }
 }
 
 /// So much room there is at most to write in before it is published.

@@ -28,7 +28,12 @@ const PARTS: usize = 64;
 pub(crate) struct ParentSocket {
     socket: UnixStream,
     page: Arc<Shared<Page>>,
+    /// How many bytes of the outbox there are.
+    capacity: usize,
     outgoing: Outgoing,
+    /// How many bytes were ever queued, and how many of them have been sent.
+    queued: u64,
+    sent: u64,
     incoming: Incoming,
     received: u64,
     /// How many bytes that the socket will deliver have come another way already.
@@ -39,14 +44,17 @@ pub(crate) struct ParentSocket {
 }
 
 impl ParentSocket {
-    /// `socket` is non-blocking.
-    pub(crate) fn new(socket: UnixStream, page: Arc<Shared<Page>>) -> Self {
+    /// `socket` is non-blocking. Of the outbox there are the first `capacity` bytes.
+    pub(crate) fn new(socket: UnixStream, page: Arc<Shared<Page>>, capacity: usize) -> Self {
         let incoming = Incoming::default();
         let outgoing = Outgoing::default();
         Self {
             socket,
             page,
+            capacity,
             outgoing,
+            queued: 0,
+            sent: 0,
             incoming,
             received: 0,
             ahead: 0,
@@ -58,27 +66,41 @@ impl ParentSocket {
 
 impl ParentEnd for ParentSocket {
     fn queue(&mut self, bytes: &[u8]) {
+        self.queued += bytes.len() as u64;
         self.outgoing.push(bytes);
     }
 
     fn queue_shared(&mut self, bytes: &SharedBytes, range: Range<usize>) {
+        self.queued += range.len() as u64;
         self.outgoing.push_shared(bytes, range);
     }
 
     fn queue_long(&mut self, bytes: &LongBytes) {
         self.had_long = true;
+        self.queued += (**bytes).as_ref().len() as u64;
         self.outgoing.push_long(bytes);
     }
 
     fn flush(&mut self) -> io::Result<bool> {
         while !self.outgoing.is_empty() {
             match socket::send(&self.socket, &self.outgoing.slices(PARTS), &[]) {
-                Ok(count) => self.outgoing.forget(count),
+                Ok(count) => {
+                    self.outgoing.forget(count);
+                    self.sent += count as u64;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
         Ok(true)
+    }
+
+    fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
     }
 
     fn receive(&mut self) -> io::Result<Received> {
@@ -120,7 +142,7 @@ impl ParentEnd for ParentSocket {
 
     fn look(&mut self) -> bool {
         let mut bytes = Vec::new();
-        self.page.outbox.read_after(self.received, &mut bytes);
+        self.page.outbox.read_after(self.received, self.capacity, &mut bytes);
         self.incoming.append(&bytes);
         self.received += bytes.len() as u64;
         // The socket will bring them, too.
@@ -129,7 +151,7 @@ impl ParentEnd for ParentSocket {
     }
 
     fn unpublished(&self, count: usize) -> Vec<u8> {
-        let room = self.page.outbox.room();
+        let room = self.page.outbox.room_within(self.capacity);
         let mut bytes = Vec::new();
         copy_owned(&room[..count.min(room.len())], &mut bytes);
         bytes
@@ -275,4 +297,30 @@ fn send_all(socket: &UnixStream, parts: [&[u8]; 2]) -> io::Result<()> {
         second = &second[count - of_first..];
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::shm::page::{BRIEF, BRIEF_OUTBOX};
+
+    /// Where nothing is reserved each look would take memory, of which there may be none.
+    #[test]
+    fn a_forged_length_leads_the_parent_no_further_than_there_is_memory() {
+        let (page, fd) = Shared::<Page>::create_in(c"brief", BRIEF, size_of::<Page>()).unwrap();
+        let page = Arc::new(page);
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut parent = ParentSocket::new(ours, Arc::clone(&page), BRIEF_OUTBOX);
+        assert_eq!(parent.unpublished(usize::MAX).len(), BRIEF_OUTBOX);
+        page.outbox.push(outbox::CAPACITY);
+        assert!(parent.look());
+        assert_eq!(parent.received(), BRIEF_OUTBOX as u64);
+        assert!(parent.unpublished(usize::MAX).is_empty());
+        assert!(!parent.look());
+        let taken = File::from(fd).metadata().unwrap().blocks() * 512;
+        assert_eq!(taken, BRIEF as u64);
+    }
 }

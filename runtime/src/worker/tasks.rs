@@ -343,6 +343,7 @@ impl Runner {
         let (number, body) = body.split_first_chunk()?;
         let (callee, arguments) = body.split_first_chunk()?;
         self.bound.insert(u64::from_le_bytes(*number), prepare(callee, arguments));
+        self.page.claim.has_prepared();
         Some(Ended::Well)
     }
 
@@ -350,6 +351,7 @@ impl Runner {
         let forgotten = self.bound.remove(&u64::from_le_bytes(*body.first_chunk()?));
         // The user's values; what their destructors do is no task's failure.
         let _ = panics::catch(|| drop(forgotten));
+        self.page.claim.has_prepared();
         Some(Ended::Well)
     }
 }

@@ -227,6 +227,7 @@ impl Server {
                 ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => spare.let_go(),
                 _ if is_unsent(&error) => {
                     line.spares.push_front(spare);
+                    self.watch_spares(line);
                     return Err(error.into());
                 }
                 _ => {

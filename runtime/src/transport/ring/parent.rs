@@ -76,6 +76,8 @@ pub(crate) struct ParentRing {
     writer: Writer,
     reader: Reader,
     outgoing: Outgoing,
+    /// How many bytes were ever queued.
+    queued: u64,
     incoming: Incoming,
     /// Whether the worker has closed its end of the socket.
     has_ended: bool,
@@ -104,6 +106,7 @@ impl ParentRing {
             writer: Writer::new(Arc::clone(&memory), Way::Down),
             reader: Reader::new(memory, Way::Up),
             outgoing: Outgoing::default(),
+            queued: 0,
             incoming: Incoming::default(),
             has_ended: false,
             _keeper: spare::Keeper::new(),
@@ -210,6 +213,7 @@ impl ParentRing {
 impl ParentEnd for ParentRing {
     fn queue(&mut self, bytes: &[u8]) {
         let mut count = 0;
+        self.queued += bytes.len() as u64;
         if self.outgoing.is_empty() && !self.is_broken() {
             match self.writer.write(bytes) {
                 Ok(written) => count = written,
@@ -223,11 +227,13 @@ impl ParentEnd for ParentRing {
         if range.len() <= PIECE && self.outgoing.is_empty() {
             self.queue(&bytes[range]);
         } else {
+            self.queued += range.len() as u64;
             self.outgoing.push_shared(bytes, range);
         }
     }
 
     fn queue_long(&mut self, bytes: &LongBytes) {
+        self.queued += (**bytes).as_ref().len() as u64;
         self.outgoing.push_long(bytes);
     }
 
@@ -265,6 +271,14 @@ impl ParentEnd for ParentRing {
         }
         self.break_off();
         Err(io::Error::from(ErrorKind::BrokenPipe))
+    }
+
+    fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    fn sent(&self) -> u64 {
+        self.writer.published()
     }
 
     fn receive(&mut self) -> io::Result<Received> {
@@ -309,8 +323,11 @@ impl ParentEnd for ParentRing {
     }
 
     fn look(&mut self) -> bool {
+        // As far as it had come by now: one that writes on and on would keep us here.
+        let tail = self.watch.memory.lines().up.tail();
+        let is_left = |taken: u64| tail.wrapping_sub(taken).cast_signed() > 0;
         let mut is_new = false;
-        while self.take() {
+        while is_left(self.reader.consumer.taken()) && self.take() {
             is_new = true;
         }
         is_new
