@@ -170,6 +170,12 @@ const WORTH_HUGE: usize = 4 << 20;
 ///
 /// The first write to a small page costs more than copying it does, three to five times in all; one to a
 /// huge page next to nothing. So long memory, which will be filled soon, is asked for in huge pages.
+///
+/// The advice stays with the addresses. The allocator mostly unmaps a block of this size when it is freed, and
+/// the advice is gone. But the GNU C library, once it has freed one, puts blocks of up to 32 MiB into its heap,
+/// where what comes later to the place of the block will lie in huge pages as well. That takes no more
+/// memory than the block did, and the heap keeps most of that anyway; it can't be undone, since the opposite
+/// advice would stay, too.
 pub(crate) fn reserve_long<T>(to: &mut Vec<T>, count: usize) {
     let before = to.capacity();
     if to.try_reserve_exact(count).is_err() || to.capacity() == before {

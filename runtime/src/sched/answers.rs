@@ -109,7 +109,9 @@ impl Core {
     /// Takes in results, the common case, until there is something else to do. This loop runs for every
     /// item: it strikes it off the ledger and copies its bytes, once, from the worker's buffer.
     fn take_values(&mut self, id: u64) -> Next {
-        let Self { workers, jobs, boards, barren_deaths, paces, has_answers, .. } = self;
+        let Self {
+            workers, jobs, boards, barren_deaths, paces, has_answers, news, is_calm, ..
+        } = self;
         let Some(worker) = workers.get_mut(&id) else { return Next::Nothing };
         loop {
             if Small::begins(worker.end.bytes()) {
@@ -177,10 +179,11 @@ impl Core {
                     continue;
                 }
                 Kind::Apart => {
-                    let Some((head, long)) = body.bytes().split_first_chunk() else {
+                    let Some((head, long)) = body.split_off() else {
                         return Next::Breach("half a result".to_owned());
                     };
-                    return Next::Apart(header.number, *head, long.to_vec());
+                    *is_calm &= !worker.shrink_later();
+                    return Next::Apart(header.number, head, long);
                 }
                 _ => return Next::Other(header, body.bytes().to_vec()),
             }
@@ -189,13 +192,27 @@ impl Core {
                 return Next::Breach(format!("a result for item {}", header.number));
             };
             worker.record.has_settled(1, whole_at, barren_deaths, has_answers);
-            let Some(work) = jobs.get(key) else { continue };
-            worker.latest = Some(work.job.spec.callee);
-            let answer = match body.take_tail() {
-                Some(tail) => Answer::Large(body.bytes().to_vec(), tail),
-                None => Answer::Value(body.bytes()),
+            let tail = body.take_tail();
+            let is_long = tail.is_some();
+            let Some(work) = jobs.get(key) else {
+                news.free(tail);
+                continue;
             };
-            work.settle(item, answer);
+            worker.latest = Some(work.job.spec.callee);
+            news.free(work.let_go(item));
+            match tail {
+                None => work.settle(item, Answer::Value(body.bytes())),
+                Some(tail) if work.is_open(item) => {
+                    work.settle(item, Answer::Large(body.bytes().to_vec(), tail))
+                }
+                late => {
+                    news.free(late);
+                    false
+                }
+            };
+            if is_long {
+                *is_calm &= !worker.shrink_later();
+            }
             if work.is_settled() {
                 return Next::Settled(key);
             }

@@ -187,8 +187,8 @@ impl Core {
         self.forget_if_left(number);
     }
 
-    /// Forgets a board that nobody takes part in any more. What is then with nobody becomes pending, before
-    /// the memory is used for something else.
+    /// Forgets a board that nobody takes part in any more. What is then with nobody becomes pending; the
+    /// memory is the job's to its end.
     fn forget_if_left(&mut self, number: u64) {
         let is_left = |posting: &Posting| posting.taking_part == 0 && !posting.is_open;
         if !self.boards.get(&number).is_some_and(is_left) {
@@ -204,14 +204,20 @@ impl Core {
                 .filter(|run| run.job == key)
                 .map(|run| run.items.clone())
                 .collect();
+            work.keep(posting.arena);
             work.find_lost(&with_workers);
             self.jobs.serve_first(key);
+        } else {
+            self.news.arenas.extend(posting.arena);
         }
-        self.news.arenas.extend(posting.arena);
     }
 
     /// The job of a board is done, so that nobody begins anything of it any more. `is_whole`: every item of
-    /// it was run to its end, so that nobody reads its inputs, either.
+    /// it has its answer, so that nobody reads its inputs, either, if all who took part are honest.
+    ///
+    /// One that forges answers to another's items can bring it about that this one still reads while the memory
+    /// is used for something else: it runs on other bytes then, and what it says of them comes to nothing. That
+    /// is no more than whoever takes part can do to the others anyway, since all of them may write to the inputs.
     pub(super) fn board_is_done(&mut self, key: JobKey, is_whole: bool) {
         let Some((number, posting)) = self.boards.iter_mut().find(|(_, p)| p.key == key) else {
             return;
@@ -385,9 +391,12 @@ impl Core {
             Kind::Value => Ok(Answer::Large(Vec::new(), long)),
             other => super::answers::verdict(other, &long)?,
         };
-        let Some(posting) = self.boards.get(&number) else { return Ok(()) };
-        let key = posting.key;
-        let Some(work) = self.jobs.get(key) else { return Ok(()) };
+        let key = self.boards.get(&number).map(|posting| posting.key);
+        let Some((key, work)) = key.and_then(|key| Some((key, self.jobs.get(key)?))) else {
+            // It comes late, and may be long.
+            self.news.free(Some(answer));
+            return Ok(());
+        };
         if item >= work.items() {
             return Err(format!("a result for item {item} of {}", work.items()));
         }

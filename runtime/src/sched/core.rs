@@ -38,6 +38,7 @@ use crate::error::{Error, Kind as Cause};
 use crate::os::epoll::Epoll;
 use crate::os::memory::Shared;
 use crate::shm::page::Page;
+use crate::transport::Freed;
 use crate::transport::hello::Role;
 use crate::transport::message::Inputs;
 
@@ -55,8 +56,9 @@ pub(super) struct News {
     pub(super) done: Vec<Arc<Job>>,
     /// What these had to work on.
     pub(super) inputs: Vec<Inputs>,
-    /// Memory that is not in use any more.
+    /// Memory that is not in use any more: what other calls can use, and what is given back.
     pub(super) arenas: Vec<Arena>,
+    pub(super) freed: Freed,
     /// Workers that were started, for the supervisor to watch.
     pub(super) started: Vec<Newcomer>,
     /// Processes that were reaped here, whose part in shared memory is to be taken back.
@@ -71,17 +73,23 @@ pub(super) struct News {
 
 impl News {
     pub(super) fn is_empty(&self) -> bool {
-        self.done.is_empty() && self.can_wait()
+        self.done.is_empty() && self.freed.is_empty() && self.can_wait()
     }
 
-    /// Whether there is nothing but jobs that are done, with nobody to be called for these, and nothing in them
-    /// whose drop runs the user's code or takes its time.
+    /// Has long memory dropped when the lock is released.
+    pub(super) fn free(&mut self, memory: Option<impl Send + 'static>) {
+        self.freed.extend(memory.map(|memory| Box::new(memory) as Box<dyn Send>));
+    }
+
+    /// Whether there is nothing but freed memory, and jobs that are done, with nobody to be called for these, and
+    /// nothing in them whose drop runs the user's code or takes its time.
     pub(super) fn can_wait(&self) -> bool {
         let Self {
             wakers,
             done,
             inputs,
             arenas,
+            freed: _,
             started,
             reaped,
             is_ready,
@@ -312,8 +320,9 @@ impl Core {
 
     pub(super) fn conclude(&mut self, work: Box<Work>, rest: Option<Error>) {
         self.news.staff_changed |= self.workers.is_empty();
-        let (wakers, job, inputs) = work.finish(rest);
+        let (wakers, job, inputs, arena) = work.finish(rest);
         self.news.wakers.extend(wakers);
+        self.news.arenas.extend(arena);
         self.news.done.push(job);
         if !inputs.is_trivial() {
             self.news.inputs.push(inputs);
@@ -323,6 +332,11 @@ impl Core {
     /// Settles an item and what follows from it.
     pub(super) fn settle(&mut self, key: JobKey, item: u32, answer: Answer<'_>) {
         let Some(work) = self.jobs.get(key) else { return };
+        match answer {
+            Answer::Failed(_) => {}
+            Answer::Large(_, tail) if !work.is_open(item) => return self.news.free(Some(tail)),
+            _ => self.news.free(work.let_go(item)),
+        }
         let cut = work.settle(item, answer);
         if work.is_settled() {
             self.end_job(key, None);

@@ -262,6 +262,7 @@ impl Crew {
             children::remove(self);
         }
         news.arenas.into_iter().for_each(|arena| self.arenas.give_back(arena));
+        drop(news.freed);
         for waker in news.wakers {
             // The user's code: its panic must not take the lead or the supervisor with it.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
@@ -344,7 +345,14 @@ impl Crew {
             inner.core.tick(clock::nanos(), &self.epoll);
         }
         if inner.waiting.is_empty() && inner.core.news.can_wait() {
-            return inner;
+            let freed = std::mem::take(&mut inner.core.news.freed);
+            if freed.is_empty() {
+                return inner;
+            }
+            // Nobody else needs to lead meanwhile: this thread goes on at once.
+            drop(inner);
+            drop(freed);
+            return self.lock();
         }
         let news = inner.core.take_news();
         self.tell(&mut inner, &news);

@@ -65,7 +65,9 @@ impl Core {
             _ => {}
         }
         let peeks = worker.peek_at.is_some_and(|at| at <= now);
-        worker.shrink(now);
+        if worker.shrink(now) {
+            self.news.freed.append(&mut worker.end.take_freed());
+        }
         let changed = worker.peek(now);
         if changed {
             self.take_in(id);

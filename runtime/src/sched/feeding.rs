@@ -156,7 +156,12 @@ impl Core {
     /// Sends what can be sent. True: a worker takes something again that couldn't before.
     pub(super) fn flush(&mut self, epoll: &Epoll) -> bool {
         self.has_unsent = false;
-        self.workers.iter_mut().fold(false, |any, (id, worker)| any | flush(*id, worker, epoll))
+        let Self { workers, news, .. } = self;
+        workers.iter_mut().fold(false, |any, (id, worker)| {
+            let takes_again = flush(*id, worker, epoll);
+            news.freed.append(&mut worker.end.take_freed());
+            any | takes_again
+        })
     }
 
     /// The short way of a single call, where it is the only one that waits and no worker claims items for

@@ -17,11 +17,13 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 
+use super::arena::Arena;
 use super::callbacks;
 use super::outcome::{Answer, Outcome};
 use super::queue::JobKey;
 use super::spec::Spec;
 use crate::error::Error;
+use crate::transport::LongBytes;
 pub(crate) use crate::transport::message::Inputs;
 
 /// A report of how far a job is.
@@ -222,6 +224,8 @@ pub(super) struct Work {
     attempts: BTreeMap<u32, u32>,
     /// The number of the board on which it was posted.
     pub(super) posted: Option<u64>,
+    /// The memory of this board, when nobody takes part in it any more: inputs that are to be sent may lie there.
+    arena: Option<Arena>,
 }
 
 impl Work {
@@ -240,6 +244,7 @@ impl Work {
             cut_off: u32::MAX,
             attempts: BTreeMap::new(),
             posted: None,
+            arena: None,
         });
         let mut start = 0;
         for (item, _) in &failed {
@@ -268,6 +273,11 @@ impl Work {
         self.posted = Some(board);
     }
 
+    /// Keeps the memory of its board to its end.
+    pub(super) fn keep(&mut self, arena: Option<Arena>) {
+        self.arena = arena;
+    }
+
     /// How many items there are.
     pub(super) fn items(&self) -> u32 {
         self.outcome.items() as u32
@@ -276,6 +286,17 @@ impl Work {
     /// Whether nothing has failed that keeps others from being run.
     pub(super) fn is_whole(&self) -> bool {
         self.cut_off == u32::MAX
+    }
+
+    /// Whether an answer to this item would matter.
+    pub(super) fn is_open(&self, item: u32) -> bool {
+        item <= self.cut_off && !self.outcome.is_answered(item)
+    }
+
+    /// Lets go of the long end of an item's arguments, which are of no use once it is answered: the memory may
+    /// serve for a result to come. On a board a worker may have an item sent once more.
+    pub(super) fn let_go(&mut self, item: u32) -> Option<LongBytes> {
+        if self.posted.is_some() { None } else { self.inputs.let_go(item as usize) }
     }
 
     pub(super) fn is_answered(&self, item: u32) -> bool {
@@ -364,10 +385,6 @@ impl Work {
         if run.start >= run.end {
             return;
         }
-        if self.posted.is_some() {
-            // They will be sent, and the board's memory may be used for something else by then.
-            self.inputs.fetch();
-        }
         let at = self.pending.partition_point(|other| other.start < run.start);
         self.pending.insert(at, run);
     }
@@ -395,14 +412,10 @@ impl Work {
     /// Notes an item's answer; one that doesn't matter any more is dropped. True: the cut-off fell, and
     /// what lies above it should be taken back from the workers.
     pub(super) fn settle(&mut self, item: u32, answer: Answer<'_>) -> bool {
-        if item > self.cut_off || self.outcome.is_answered(item) {
+        if !self.is_open(item) {
             return false;
         }
         self.left -= 1;
-        if self.posted.is_none() && !matches!(answer, Answer::Failed(_)) {
-            // Its memory may be used for a result to come. On a board a worker may have an item sent once more.
-            drop(self.inputs.let_go(item as usize));
-        }
         let failed = self.outcome.set(item, answer);
         self.report();
         let cuts = failed && self.job.spec.first_error_counts;
@@ -451,12 +464,15 @@ impl Work {
         self.left = (0..item).filter(|item| !self.outcome.is_answered(*item)).count();
     }
 
-    /// Ends the job; items without an answer get `rest`. Returns who is to be woken, and the job and its
-    /// inputs, to be dropped where no lock is held: that takes its time, and other locks.
-    pub(super) fn finish(self, rest: Option<Error>) -> (Vec<Waker>, Arc<Job>, Inputs) {
-        let Self { job, inputs, mut outcome, cut_off, .. } = self;
+    /// Ends the job; items without an answer get `rest`. Returns who is to be woken, and the job, its inputs
+    /// and the memory of its board, to be dropped where no lock is held: that takes its time, and other locks.
+    pub(super) fn finish(
+        self,
+        rest: Option<Error>,
+    ) -> (Vec<Waker>, Arc<Job>, Inputs, Option<Arena>) {
+        let Self { job, inputs, mut outcome, cut_off, arena, .. } = self;
         outcome.end(rest, cut_off);
-        (job.finish(outcome), job, inputs)
+        (job.finish(outcome), job, inputs, arena)
     }
 }
 

@@ -294,10 +294,9 @@ impl Worker {
         }
         self.unsent = 0;
         self.unstage();
-        if self.shrink_at.is_none() && self.end.is_grown() {
-            self.shrink_at = Some(clock::nanos().saturating_add(IDLE));
-        }
-        match self.end.flush() {
+        let flushed = self.end.flush();
+        self.shrink_later();
+        match flushed {
             Ok(all_sent) => !all_sent,
             // It is dying, and its death tells the rest.
             Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset) => false,
@@ -331,14 +330,25 @@ impl Worker {
         self.end.look()
     }
 
-    /// Gives memory back when it is time to.
-    pub(super) fn shrink(&mut self, now: u64) {
-        if self.shrink_at.take_if(|at| *at <= now).is_some() {
+    /// Has memory given back when there was nothing to do for a while. True: nobody was to see to that yet.
+    pub(super) fn shrink_later(&mut self) -> bool {
+        let is_new = self.shrink_at.is_none() && self.end.is_grown();
+        if is_new {
+            self.shrink_at = Some(clock::nanos().saturating_add(IDLE));
+        }
+        is_new
+    }
+
+    /// Gives memory back when it is time to. True: it was.
+    pub(super) fn shrink(&mut self, now: u64) -> bool {
+        let is_time = self.shrink_at.take_if(|at| *at <= now).is_some();
+        if is_time {
             if self.ledger.items() == 0 {
                 self.end.shrink();
             }
             self.shrink_at = self.end.is_grown().then(|| now.saturating_add(IDLE));
         }
+        is_time
     }
 
     /// When the item that it runs, or has not begun yet, may be late.
@@ -411,7 +421,7 @@ fn queue_items(
     let head = TaskHead { count: items.len() as u32, ..head };
     let tail = inputs.tail(items.start);
     let span = inputs.span(items);
-    let length = TaskHead::SIZE + span.bytes().len();
+    let length = TaskHead::SIZE + span.len();
     let header = match tail {
         None => Header::new(kind, number, length),
         Some(tail) => Header::with_tail(kind, number, length, (**tail).as_ref().len()),
@@ -420,7 +430,7 @@ fn queue_items(
     end.queue(&head.to_bytes());
     match span {
         Span::Shared(bytes, range) => end.queue_shared(bytes, range),
-        Span::Few(bytes) => end.queue(bytes),
+        span => end.queue(&span.bytes()),
     }
     if let Some(tail) = tail {
         end.queue_long(tail);

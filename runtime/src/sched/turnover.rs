@@ -226,6 +226,21 @@ impl Core {
         if worker.open {
             let _ = epoll.remove(worker.end.as_fd());
         }
+        worker.end.give_up();
+        self.news.freed.append(&mut worker.end.take_freed());
+        self.mourn(&mut worker, of_hand, suspect, status, epoll);
+    }
+
+    /// What follows from the death of a worker, which had these items of boards in hand. The suspect is the
+    /// item to blame if it says that it has begun nothing.
+    fn mourn(
+        &mut self,
+        worker: &mut Worker,
+        of_hand: Vec<Run>,
+        suspect: Option<Run>,
+        status: Option<ExitStatus>,
+        epoll: &Epoll,
+    ) {
         self.watch_anew();
         self.news.staff_changed = true;
         if self.workers.is_empty() {
@@ -240,7 +255,7 @@ impl Core {
         }
         let cause = || {
             worker.doom.clone().unwrap_or_else(|| {
-                Error::new(Cause::WorkerLost { status, words: last_words(&worker, status) })
+                Error::new(Cause::WorkerLost { status, words: last_words(worker, status) })
                     .by_worker(worker.pid)
             })
         };
@@ -258,7 +273,7 @@ impl Core {
         self.put_back(unstarted);
         let mut is_to_blame = !lost.is_empty() || !of_hand.is_empty();
         if let Some(run) = suspect.filter(|_| !is_to_blame) {
-            // It says that it has begun nothing. Put back, its item would hang again and again.
+            // Put back, it would hang again and again.
             self.blame(&run, &cause);
             is_to_blame = true;
         }
@@ -279,7 +294,7 @@ impl Core {
         }
         if !is_to_blame && !worker.was_dismissed {
             if !worker.was_ready {
-                self.early_death(describe_early_death(&worker, &cause()));
+                self.early_death(describe_early_death(worker, &cause()));
             } else if !worker.record.has_answered {
                 self.barren_death(first_unstarted, &cause);
             }

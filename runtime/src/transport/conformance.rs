@@ -8,6 +8,7 @@ use std::sync::atomic::fence;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::board::APART;
 use super::frame::{Body, Header, Kind, LONG, MAX_BODY, Malformed};
 use super::{LongBytes, ParentEnd, ROOM, Received, SharedBytes, WorkerInput, WorkerOutput};
 use crate::os::memory::{Shared, copy_in};
@@ -241,6 +242,62 @@ fn long_ends_of_results_have_memory_of_their_own((mut parent, _input, mut output
         assert_eq!(receive(&mut *parent).unwrap().unwrap().1, b"x");
     }
     worker.join().unwrap();
+}
+
+fn long_results_are_not_copied_with_others((mut parent, _input, mut output): Ends) {
+    let frames = [(Kind::Value, 2 << 20), (Kind::Apart, 3 << 20), (Kind::Value, 64 << 20)];
+    let worker = thread::spawn(move || {
+        for (number, (kind, size)) in (0..).zip(frames) {
+            tell(&mut *output, [&frame(kind, number, &body(number, size)), b""]).unwrap();
+        }
+        output
+    });
+    for (number, (kind, size)) in (0..).zip(frames) {
+        let (first, second) = loop {
+            if let Some((header, mut body)) = parent.next().unwrap() {
+                assert_eq!((header.kind, header.number), (kind, number));
+                let second = body.take_tail();
+                break (body.bytes().to_vec(), second.unwrap());
+            }
+            if parent.receive().unwrap() == Received::Nothing {
+                rest(&*parent);
+            }
+        };
+        assert_eq!(first.len(), if kind == Kind::Apart { APART } else { 0 });
+        assert!([first, second].concat() == body(number, size));
+        assert!(parent.is_grown(), "memory is kept for the next one");
+    }
+    worker.join().unwrap();
+    parent.shrink();
+    assert!(!parent.is_grown());
+}
+
+/// What is the last of long memory isn't dropped on the way: whoever has this end may hold a lock.
+fn long_memory_that_comes_free_is_handed_out((mut parent, mut input, _output): Ends) {
+    let long: LongBytes = Arc::new(body(1, 3 << 20));
+    let is_there = Arc::downgrade(&long);
+    parent.queue(&Header::with_tail(Kind::Tasks, 0, 0, 3 << 20).to_bytes());
+    parent.queue_long(&long);
+    drop(long);
+    let worker = thread::spawn(move || {
+        let (_, mut body) = input.next().unwrap().unwrap();
+        assert_eq!(whole(&mut body).len(), 3 << 20);
+    });
+    flush(&mut *parent).unwrap();
+    worker.join().unwrap();
+    assert_eq!(is_there.strong_count(), 1);
+    assert_eq!(parent.take_freed().len(), 1);
+    assert_eq!(is_there.strong_count(), 0);
+    // As is what was never sent.
+    let long: LongBytes = Arc::new(body(1, 3 << 20));
+    let is_there = Arc::downgrade(&long);
+    parent.queue_long(&long);
+    drop(long);
+    parent.give_up();
+    assert_eq!(is_there.strong_count(), 1);
+    drop(parent.take_freed());
+    assert_eq!(is_there.strong_count(), 0);
+    assert!(parent.flush().unwrap(), "nothing is left to send");
 }
 
 fn long_arguments_are_sent_from_where_they_are((mut parent, mut input, _output): Ends) {
@@ -482,6 +539,8 @@ macro_rules! conforms {
             many_small_frames_go_in_one_flush
             shared_ranges_are_sent_as_if_copied
             a_full_way_is_no_error_and_loses_nothing
+            long_results_are_not_copied_with_others
+            long_memory_that_comes_free_is_handed_out
             long_ends_of_results_have_memory_of_their_own
             long_arguments_are_sent_from_where_they_are
             the_worker_sees_the_parents_end

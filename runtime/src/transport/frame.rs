@@ -6,7 +6,12 @@
 //!
 //! A body may have a *tail*: long bytes at its end, which whoever receives them may keep as they are. So
 //! they come into memory of their own, without a copy on the way. The header says where the tail begins in
-//! the body, plus one; 0 if there is none. The split says nothing about what the bytes mean.
+//! the body, plus one; 0 if the sender makes none. Then a long [`Value`](Kind::Value) is all tail, and a long
+//! [`Apart`](Kind::Apart) is but for its head: a parent moves long results, it doesn't copy them.
+//!
+//! Where a frame is split doesn't depend on what its bytes mean; but a tail that the header tells of is the
+//! text or the vector that the value ends with, and any other is the end of what was encoded as a whole. And
+//! a frame that is there before it is looked for, with others, is not split: the tail stands with the rest.
 //!
 //! Results are mostly tiny and many, so those of up to 127 bytes have a head of their own:
 //!
@@ -17,6 +22,7 @@
 use std::io;
 use std::sync::atomic::AtomicU8;
 
+use super::board::APART;
 use super::spare;
 use crate::os::memory::{append, copy_owned};
 
@@ -154,7 +160,12 @@ impl Header {
 
     /// How many bytes come before the tail, and how many it has.
     fn split(self) -> Option<(usize, usize)> {
-        let head = usize::from(self.tail?);
+        let head = match (self.tail, self.kind) {
+            (Some(at), _) => usize::from(at),
+            (None, Kind::Value) if self.length >= LONG as u64 => 0,
+            (None, Kind::Apart) if self.length >= LONG as u64 => APART,
+            _ => return None,
+        };
         Some((Self::SIZE + head, self.length as usize - head))
     }
 
@@ -245,6 +256,16 @@ impl<'a> Body<'a> {
     /// The bytes that follow, if they have memory of their own.
     pub(crate) fn take_tail(&mut self) -> Option<Vec<u8>> {
         self.tail.take()
+    }
+
+    /// All but the first `N` bytes, in memory of their own, and these. None: there are fewer.
+    pub(crate) fn split_off<const N: usize>(self) -> Option<([u8; N], Vec<u8>)> {
+        let (head, rest) = self.bytes.split_first_chunk()?;
+        let rest = match self.tail {
+            Some(tail) if rest.is_empty() => tail,
+            tail => [rest, &tail.unwrap_or_default()].concat(),
+        };
+        Some((*head, rest))
     }
 }
 
@@ -420,185 +441,16 @@ impl Incoming {
     pub(crate) fn skip(&mut self, count: usize) {
         self.start += count.min(self.buffer.len() - self.start);
     }
+
+    /// Hands out the memory of a buffer that was long and is empty.
+    pub(crate) fn shrink(&mut self) -> Option<Vec<u8>> {
+        let is_empty = self.start == self.buffer.len() && self.tail.is_none();
+        (is_empty && self.buffer.capacity() > CHUNK).then(|| {
+            self.start = 0;
+            std::mem::take(&mut self.buffer)
+        })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn feed(incoming: &mut Incoming, mut bytes: &[u8], step: usize) {
-        while !bytes.is_empty() {
-            let count = incoming
-                .fill(|buffer, most| {
-                    let count = step.min(bytes.len()).min(most);
-                    buffer.extend_from_slice(&bytes[..count]);
-                    Ok(count)
-                })
-                .unwrap();
-            bytes = &bytes[count..];
-        }
-    }
-
-    fn frame(kind: Kind, number: u32, body: &[u8]) -> Vec<u8> {
-        let mut bytes = Header::new(kind, number, body.len()).to_bytes().to_vec();
-        bytes.extend_from_slice(body);
-        bytes
-    }
-
-    /// A frame whose body ends with a tail.
-    fn apart(number: u32, body: &[u8], head: usize) -> Vec<u8> {
-        let header = Header::with_tail(Kind::Value, number, head, body.len() - head);
-        [&header.to_bytes(), body].concat()
-    }
-
-    fn body(length: usize) -> Vec<u8> {
-        (0..length).map(|i| (i * 7) as u8).collect()
-    }
-
-    fn next(incoming: &mut Incoming) -> (u32, Vec<u8>, Option<Vec<u8>>) {
-        assert!(incoming.is_ready());
-        let (header, mut body) = incoming.next().unwrap().unwrap();
-        let tail = body.take_tail();
-        (header.number, body.bytes().to_vec(), tail)
-    }
-
-    #[test]
-    fn frames_come_out_however_they_were_cut() {
-        let bodies = [0, 1, 15, 16, 17, CHUNK - 16, CHUNK, 4 * CHUNK, 12 * CHUNK + 1];
-        for step in [1, 7, 16, 4096, usize::MAX] {
-            let mut incoming = Incoming::default();
-            for (number, length) in (0..).zip(bodies) {
-                if step < 16 && length > CHUNK {
-                    continue;
-                }
-                let body = body(length);
-                feed(&mut incoming, &frame(Kind::Value, number, &body), step);
-                assert_eq!(next(&mut incoming), (number, body, None));
-                assert!(incoming.next().unwrap().is_none());
-            }
-        }
-    }
-
-    #[test]
-    fn tails_come_out_however_they_were_cut() {
-        let tails = [0, 1, 127, 128, 4096, CHUNK, 5 * CHUNK + 1];
-        for head in [0, 1, 40, 300] {
-            for step in [1, 16, 61, 4096, CHUNK + 1, usize::MAX] {
-                let tails = || tails.iter().filter(|tail| step > 1 || **tail <= 4096);
-                let mut stream = Vec::new();
-                for (number, tail) in (0..).zip(tails()) {
-                    stream.extend(apart(number, &body(head + tail), head));
-                    stream.extend(frame(Kind::Value, 99, b"between"));
-                }
-                // In whatever way the bytes come.
-                for way in 0..3 {
-                    let mut incoming = Incoming::default();
-                    let mut seen = Vec::new();
-                    let mut rest = &stream[..];
-                    while !rest.is_empty() {
-                        let count = step.min(rest.len());
-                        match way {
-                            0 => feed(&mut incoming, &rest[..count], count),
-                            1 => incoming.append(&rest[..count]),
-                            _ => {
-                                let count = count.min(incoming.wanted());
-                                let shared: Vec<AtomicU8> =
-                                    rest[..count].iter().map(|byte| AtomicU8::new(*byte)).collect();
-                                incoming.append_shared(&shared);
-                                rest = &rest[count..];
-                            }
-                        }
-                        if way < 2 {
-                            rest = &rest[count..];
-                        }
-                        while incoming.is_ready() {
-                            let (number, first, tail) = next(&mut incoming);
-                            assert!(
-                                tail.is_none() || first.len() == head,
-                                "it begins at its place"
-                            );
-                            seen.push((number, [first, tail.unwrap_or_default()].concat()));
-                        }
-                    }
-                    let mut seen = seen.into_iter();
-                    for (number, tail) in (0..).zip(tails()) {
-                        assert_eq!(seen.next(), Some((number, body(head + tail))));
-                        assert_eq!(seen.next(), Some((99, b"between".to_vec())));
-                    }
-                    assert_eq!(seen.next(), None);
-                }
-            }
-        }
-    }
-
-    /// Each time that a long buffer grows, all of it may be moved: over a socket, which brings little at a
-    /// time, that took ten times as long as all the rest.
-    #[test]
-    fn a_long_body_is_not_moved_again_and_again() {
-        let tail = 16 << 20;
-        let mut incoming = Incoming::default();
-        feed(&mut incoming, &Header::with_tail(Kind::Value, 1, 1, tail).to_bytes(), 16);
-        feed(&mut incoming, b"x", 1);
-        feed(&mut incoming, &[7; 5000], 5000);
-        let at = incoming.tail.as_ref().unwrap().bytes.as_ptr();
-        for _ in 0..(tail - 5000) / 5000 {
-            feed(&mut incoming, &[7; 5000], 5000);
-            assert_eq!(incoming.tail.as_ref().unwrap().bytes.as_ptr(), at);
-        }
-        // What has no tail: as many moves as it takes to double.
-        let mut incoming = Incoming::default();
-        feed(&mut incoming, &Header::new(Kind::Value, 1, tail).to_bytes(), 16);
-        let (mut moves, mut capacity) = (0, 0);
-        for _ in 0..tail / 5000 {
-            feed(&mut incoming, &[7; 5000], 5000);
-            moves += u32::from(incoming.buffer.capacity() != capacity);
-            capacity = incoming.buffer.capacity();
-        }
-        assert!(moves < 16, "it has been moved {moves} times");
-    }
-
-    #[test]
-    fn a_claimed_length_costs_no_memory() {
-        for header in [
-            Header { length: MAX_BODY, ..Header::new(Kind::Value, 0, 0) },
-            Header { length: MAX_BODY, tail: Some(4), ..Header::new(Kind::Value, 0, 0) },
-        ] {
-            let mut incoming = Incoming::default();
-            feed(&mut incoming, &header.to_bytes(), 16);
-            feed(&mut incoming, &[0; 100], 100);
-            assert!(incoming.next().unwrap().is_none());
-            // Nothing but what has come was written, and so nothing else touched.
-            let tail = incoming.tail.as_ref().map_or(0, |tail| tail.bytes.len());
-            assert_eq!(incoming.buffer.len() + tail, 116);
-            assert!(incoming.buffer.capacity() <= 2 * AT_ONCE);
-        }
-    }
-
-    #[test]
-    fn what_is_no_frame_is_said() {
-        let mut incoming = Incoming::default();
-        feed(&mut incoming, &[0xff; 16], 16);
-        assert!(incoming.is_ready());
-        assert!(incoming.next().is_err());
-        let too_long = Header { length: MAX_BODY + 1, ..Header::new(Kind::Value, 0, 0) };
-        // A tail that begins behind the body's end, and one where none belongs.
-        let behind = Header { tail: Some(8), ..Header::new(Kind::Value, 0, 7) };
-        for header in [too_long, behind] {
-            let mut incoming = Incoming::default();
-            feed(&mut incoming, &header.to_bytes(), 16);
-            assert!(matches!(incoming.next(), Err(Malformed::Length(_))));
-        }
-        let mut incoming = Incoming::default();
-        feed(&mut incoming, &Header::with_tail(Kind::Spent, 0, 1, 1).to_bytes(), 16);
-        assert!(matches!(incoming.next(), Err(Malformed::Kind(_))));
-    }
-
-    #[test]
-    fn appended_bytes_continue_the_stream() {
-        let mut incoming = Incoming::default();
-        let bytes = frame(Kind::Panicked, 5, b"hello");
-        feed(&mut incoming, &bytes[..9], 9);
-        incoming.append(&bytes[9..]);
-        assert_eq!(next(&mut incoming), (5, b"hello".to_vec(), None));
-    }
-}
+mod tests;

@@ -50,6 +50,10 @@ pub(crate) type SharedBytes = Arc<Vec<u8>>;
 /// Long bytes in the memory of the value that they were, to be sent from there.
 pub(crate) type LongBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
+/// Memory that nobody needs any more. To be dropped where no lock is held: giving long memory back takes its
+/// time.
+pub(crate) type Freed = Vec<Box<dyn Send>>;
+
 /// What a call of [`ParentEnd::receive`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Received {
@@ -112,11 +116,17 @@ pub(crate) trait ParentEnd: Send {
     /// asked for when the worker is dead and everything that it has published was taken in.
     fn unpublished(&self, count: usize) -> Vec<u8>;
 
-    /// Whether it holds memory that only long frames need.
+    /// Whether it holds, or keeps for others, memory that only long frames need.
     fn is_grown(&self) -> bool;
 
     /// Gives that memory back, if it isn't in use.
     fn shrink(&mut self);
+
+    /// Gives back all long memory: nothing is to be sent any more, nor to be received.
+    fn give_up(&mut self);
+
+    /// Takes the long memory that has come free here: what was sent, and what was given back.
+    fn take_freed(&mut self) -> Freed;
 
     /// What to wait on, for something to have arrived.
     fn as_fd(&self) -> BorrowedFd<'_>;

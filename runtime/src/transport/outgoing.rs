@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::{LongBytes, SharedBytes};
+use super::frame::LONG;
+use super::{Freed, LongBytes, SharedBytes};
 
 /// Shorter ranges are copied: a system call's cost for one more part is that of copying about this.
 pub(super) const WORTH_SHARING: usize = 4 * 1024;
@@ -23,6 +25,16 @@ impl Part {
             Self::Long(bytes) => (**bytes).as_ref(),
         }
     }
+
+    /// Whether much memory comes free with it: mostly a job has its inputs as long as they are being sent.
+    fn is_last(&self) -> bool {
+        let is_last = match self {
+            Self::Owned(_) => true,
+            Self::Shared(bytes, _) => Arc::strong_count(bytes) == 1,
+            Self::Long(bytes) => Arc::strong_count(bytes) == 1,
+        };
+        is_last && self.bytes().len() >= LONG
+    }
 }
 
 #[derive(Default)]
@@ -30,6 +42,8 @@ pub(super) struct Outgoing {
     parts: VecDeque<Part>,
     /// How much of the first part has been sent.
     sent: usize,
+    /// What was sent and nobody else has, and what else has come free.
+    pub(super) freed: Freed,
 }
 
 impl Outgoing {
@@ -81,15 +95,26 @@ impl Outgoing {
             }
             count -= left;
             self.sent = 0;
-            self.parts.pop_front();
+            let part = self.parts.pop_front();
+            self.free(part.filter(Part::is_last));
         }
+    }
+
+    /// Nothing is to be sent any more.
+    pub(super) fn give_up(&mut self) {
+        let parts = std::mem::take(&mut self.parts);
+        self.sent = 0;
+        self.free(Some(parts));
+    }
+
+    /// Hands memory out with what was sent.
+    pub(super) fn free(&mut self, memory: Option<impl Send + 'static>) {
+        self.freed.extend(memory.map(|memory| Box::new(memory) as Box<dyn Send>));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]
@@ -115,5 +140,21 @@ mod tests {
             assert_eq!(sent, [b"ab", &shared[1..WORTH_SHARING + 5], b"zlong"].concat());
             assert_eq!((Arc::strong_count(&shared), Arc::strong_count(&long)), (1, 1));
         }
+    }
+    #[test]
+    fn the_last_of_long_parts_is_handed_out() {
+        let (shared, long): (_, LongBytes) = (Arc::new(vec![1; LONG]), Arc::new(vec![2; LONG]));
+        let mut outgoing = Outgoing::default();
+        for _ in 0..2 {
+            outgoing.push_shared(&shared, 0..LONG);
+            outgoing.push_long(&long);
+        }
+        outgoing.push(b"short");
+        outgoing.forget(2 * LONG);
+        assert!(outgoing.freed.is_empty());
+        drop((shared, long));
+        outgoing.forget(2 * LONG + 5);
+        assert!(outgoing.is_empty());
+        assert_eq!(outgoing.freed.len(), 2);
     }
 }

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use super::frame::{Body, Header, Incoming, Malformed};
 use super::outgoing::Outgoing;
 use super::ring::Watch;
-use super::{LongBytes, ParentEnd, ROOM, Received, SharedBytes, WorkerInput, WorkerOutput, spare};
+use super::{
+    Freed, LongBytes, ParentEnd, ROOM, Received, SharedBytes, WorkerInput, WorkerOutput, spare,
+};
 use crate::os::epoll::Interest;
 use crate::os::memory::{Shared, copy_owned, read_onto};
 use crate::os::{socket, wait};
@@ -38,9 +40,8 @@ pub(crate) struct ParentSocket {
     received: u64,
     /// How many bytes that the socket will deliver have come another way already.
     ahead: u64,
-    /// Whether long bytes were sent, whose memory is kept for what comes back.
-    had_long: bool,
-    _keeper: spare::Keeper,
+    /// Since long bytes have gone or come: their memory is kept for the next ones.
+    keeper: Option<spare::Keeper>,
 }
 
 impl ParentSocket {
@@ -58,8 +59,7 @@ impl ParentSocket {
             incoming,
             received: 0,
             ahead: 0,
-            had_long: false,
-            _keeper: spare::Keeper::new(),
+            keeper: None,
         }
     }
 }
@@ -76,8 +76,8 @@ impl ParentEnd for ParentSocket {
     }
 
     fn queue_long(&mut self, bytes: &LongBytes) {
-        self.had_long = true;
         self.queued += (**bytes).as_ref().len() as u64;
+        self.keeper.get_or_insert_with(spare::Keeper::new);
         self.outgoing.push_long(bytes);
     }
 
@@ -125,6 +125,9 @@ impl ParentEnd for ParentSocket {
     }
 
     fn next(&mut self) -> Result<Option<(Header, Body<'_>)>, Malformed> {
+        if self.incoming.has_tail() {
+            self.keeper.get_or_insert_with(spare::Keeper::new);
+        }
         self.incoming.next()
     }
 
@@ -159,12 +162,22 @@ impl ParentEnd for ParentSocket {
 
     /// The kernel's buffers are its own affair.
     fn is_grown(&self) -> bool {
-        self.had_long || spare::is_any()
+        self.keeper.is_some()
     }
 
     fn shrink(&mut self) {
-        self.had_long = false;
-        spare::release();
+        self.outgoing.free(self.incoming.shrink());
+        self.outgoing.free(self.keeper.take().map(spare::Keeper::release));
+    }
+
+    fn give_up(&mut self) {
+        self.outgoing.give_up();
+        self.outgoing.free(Some(std::mem::take(&mut self.incoming)));
+        self.outgoing.free(self.keeper.take().map(spare::Keeper::release));
+    }
+
+    fn take_freed(&mut self) -> Freed {
+        std::mem::take(&mut self.outgoing.freed)
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -16,7 +16,7 @@ use crate::shm::stream::{Breach, CAPACITY};
 use crate::shm::system::System;
 use crate::transport::frame::{Body, Header, Incoming, Malformed};
 use crate::transport::outgoing::Outgoing;
-use crate::transport::{LongBytes, ParentEnd, Received, SharedBytes, spare};
+use crate::transport::{Freed, LongBytes, ParentEnd, Received, SharedBytes, spare};
 
 /// What threads that don't hold the parent's end may know of it: whether there is anything to do, and how
 /// to have it told.
@@ -81,7 +81,15 @@ pub(crate) struct ParentRing {
     incoming: Incoming,
     /// Whether the worker has closed its end of the socket.
     has_ended: bool,
-    _keeper: spare::Keeper,
+    /// Since long bytes have gone or come: their memory is kept for the next ones.
+    keeper: Option<spare::Keeper>,
+}
+
+/// How far it has come with what couldn't be sent.
+enum Drained {
+    All,
+    NoRoom,
+    Enough,
 }
 
 impl ParentRing {
@@ -109,7 +117,7 @@ impl ParentRing {
             queued: 0,
             incoming: Incoming::default(),
             has_ended: false,
-            _keeper: spare::Keeper::new(),
+            keeper: None,
         }
     }
 
@@ -133,18 +141,30 @@ impl ParentRing {
         }
     }
 
-    /// Moves what couldn't be sent into the ring. True: nothing is left.
-    fn drain(&mut self) -> Result<bool, Breach> {
+    /// Moves what couldn't be sent into the ring, at most a ring full: while the worker takes it out at the other
+    /// end there may always be room, and whoever holds this end has others to see to.
+    fn drain(&mut self) -> Result<Drained, Breach> {
+        let mut left = CAPACITY;
         while !self.outgoing.is_empty() {
-            let first = self.outgoing.first();
-            let count = self.writer.write(&first[..first.len().min(PIECE)])?;
-            if count == 0 {
-                return Ok(false);
+            if left == 0 {
+                return Ok(Drained::Enough);
             }
+            let first = self.outgoing.first();
+            let count = self.writer.write(&first[..first.len().min(PIECE).min(left)])?;
+            if count == 0 {
+                return Ok(Drained::NoRoom);
+            }
+            left -= count;
             self.outgoing.forget(count);
             self.publish();
         }
-        Ok(true)
+        Ok(Drained::All)
+    }
+
+    /// There is room as far as is known, and something to go on with.
+    fn go_on_soon(&self) {
+        self.watch.goes_at.store(self.watch.memory.lines().down.head(), Relaxed);
+        self.watch.is_blocked.store(true, Relaxed);
     }
 
     /// Has the worker kick when there is room. False: there is some already.
@@ -234,6 +254,7 @@ impl ParentEnd for ParentRing {
 
     fn queue_long(&mut self, bytes: &LongBytes) {
         self.queued += (**bytes).as_ref().len() as u64;
+        self.keeper.get_or_insert_with(spare::Keeper::new);
         self.outgoing.push_long(bytes);
     }
 
@@ -248,11 +269,15 @@ impl ParentEnd for ParentRing {
         }
         loop {
             match self.drain() {
-                Ok(true) => {
+                Ok(Drained::All) => {
                     self.watch.is_blocked.store(false, Relaxed);
                     return Ok(true);
                 }
-                Ok(false) => {}
+                Ok(Drained::Enough) => {
+                    self.go_on_soon();
+                    return Ok(false);
+                }
+                Ok(Drained::NoRoom) => {}
                 Err(Breach) => break,
             }
             match self.wait_for_room() {
@@ -307,7 +332,13 @@ impl ParentEnd for ParentRing {
     }
 
     fn next(&mut self) -> Result<Option<(Header, Body<'_>)>, Malformed> {
-        if self.is_broken() { Err(Malformed::Position) } else { self.incoming.next() }
+        if self.is_broken() {
+            return Err(Malformed::Position);
+        }
+        if self.incoming.has_tail() {
+            self.keeper.get_or_insert_with(spare::Keeper::new);
+        }
+        self.incoming.next()
     }
 
     fn bytes(&self) -> &[u8] {
@@ -342,12 +373,23 @@ impl ParentEnd for ParentRing {
     }
 
     fn is_grown(&self) -> bool {
-        self.writer.is_grown() || spare::is_any()
+        self.writer.is_grown() || self.keeper.is_some()
     }
 
     fn shrink(&mut self) {
-        spare::release();
+        self.outgoing.free(self.incoming.shrink());
+        self.outgoing.free(self.keeper.take().map(spare::Keeper::release));
         self.writer.shrink();
+    }
+
+    fn give_up(&mut self) {
+        self.outgoing.give_up();
+        self.outgoing.free(Some(std::mem::take(&mut self.incoming)));
+        self.outgoing.free(self.keeper.take().map(spare::Keeper::release));
+    }
+
+    fn take_freed(&mut self) -> Freed {
+        std::mem::take(&mut self.outgoing.freed)
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
