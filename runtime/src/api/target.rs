@@ -102,8 +102,7 @@ fn too_many() -> Error {
 /// Appends an item's arguments, where their types are known.
 pub(super) fn encode_typed<A: Arguments>(inputs: &mut Inputs, arguments: A) -> Result<(), Error> {
     if A::fixed_size().is_some() && inputs.fixed_size().is_some() {
-        let write = |item: &A, to: &mut Vec<u8>| item.write(|bytes| to.extend_from_slice(bytes));
-        inputs.extend_fixed(&mut std::iter::once(arguments), usize::MAX, write);
+        extend(inputs, &mut std::iter::once(arguments));
         return Ok(());
     }
     inputs.collect(|inputs| encode_one(inputs, arguments))
@@ -285,14 +284,14 @@ pub(super) fn take_all<R: DeserializeOwned + 'static>(
     spec: &Spec,
     mut outcome: Outcome,
 ) -> Result<Vec<R>, Error> {
-    if outcome.all().is_some() && typed::is_number::<R>() {
+    if outcome.all().is_some() {
+        if !typed::is_number::<R>() {
+            return decode_all(spec, &outcome);
+        }
         return match outcome.into_cells() {
             Ok(all) => Ok(cells::vector(all).expect("the cells are of the type of the results")),
             Err(outcome) => decode_all(spec, &outcome),
         };
-    }
-    if outcome.all().is_some() {
-        return decode_all(spec, &outcome);
     }
     let mut results = Vec::with_capacity(outcome.items());
     for item in 0..outcome.items() {

@@ -47,7 +47,7 @@ impl Core {
             }
         }
         let is_blocked = self.workers.values().any(|worker| worker.blocked);
-        if !self.is_calm || is_blocked || self.has_answers && !self.is_fed() {
+        if !self.is_calm || is_blocked || self.has_answers && !self.has_nothing_to_give() {
             self.feed(epoll);
         }
     }

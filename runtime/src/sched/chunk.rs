@@ -61,7 +61,7 @@ impl Pace {
 #[derive(Default)]
 pub(super) struct Paces {
     all: HashMap<CalleeBytes, Pace>,
-    /// The callable that was asked for last: mostly the next one, too.
+    /// The callable that was asked for last: mostly the next one, too. What is known of it stands here alone.
     latest: Option<(CalleeBytes, Pace)>,
 }
 
@@ -76,7 +76,9 @@ impl Paces {
 
     fn look_up(&mut self, callee: &CalleeBytes) -> Pace {
         let pace = self.all.get(callee).copied().unwrap_or_default();
-        self.latest = Some((*callee, pace));
+        if let Some((before, pace)) = self.latest.replace((*callee, pace)) {
+            self.all.insert(before, pace);
+        }
         pace
     }
 
@@ -84,7 +86,6 @@ impl Paces {
     pub(super) fn observe(&mut self, callee: &CalleeBytes, items: u32, nanos: u64) {
         let mut pace = self.get(callee);
         pace.observe(items, nanos);
-        self.all.insert(*callee, pace);
         self.latest = Some((*callee, pace));
     }
 }

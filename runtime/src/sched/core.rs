@@ -219,7 +219,7 @@ impl Core {
         // Who is called back waits for the supervisor to attend.
         self.is_calm &= !is_urgent;
         let is_single = work.items() == 1 && arena.is_none() && self.boards.is_empty();
-        let waits = self.jobs.first().is_some();
+        let waits = self.has_more();
         let key = self.jobs.insert(work);
         if is_single && !waits && self.give_at_once(key, epoll) {
             return true;
@@ -271,8 +271,8 @@ impl Core {
 
     /// The workers that have something to do.
     pub(super) fn at_work(&self) -> AtWork {
-        let mut busy = self.workers.values().filter(|worker| !worker.has_nothing());
-        let first = busy.next().map(|worker| worker.pid);
+        let mut busy = self.workers.iter().filter(|(_, worker)| !worker.has_nothing());
+        let first = busy.next().map(|(id, _)| *id);
         let workers = usize::from(first.is_some()) + busy.count();
         AtWork { workers, only: first.filter(|_| workers == 1) }
     }
@@ -290,8 +290,8 @@ impl Core {
         self.jobs.first().is_some()
     }
 
-    /// Whether workers have all that they can be given, and nothing in the queues.
-    pub(super) fn is_fed(&self) -> bool {
+    /// Whether nothing is open and nothing queued, so that there is nobody to feed or to see off.
+    pub(super) fn has_nothing_to_give(&self) -> bool {
         self.jobs.open() == 0
             && self.boards.is_empty()
             && !self.has_unsent

@@ -209,7 +209,7 @@ impl Crew {
     }
 
     fn pass_the_lead_on(&self, inner: &mut Inner) {
-        let is_quiet = inner.core.is_fed() && inner.waiting.is_empty() && !inner.led;
+        let is_quiet = inner.core.has_nothing_to_give() && inner.waiting.is_empty() && !inner.led;
         if is_quiet && inner.core.is_calm {
             return;
         }

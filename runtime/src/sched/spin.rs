@@ -16,8 +16,15 @@ use crate::os::processor;
 use crate::os::spin::{self, Spinner};
 use crate::transport::ring::Watch;
 
-/// Nanoseconds between two looks whether a caller has a processor together with its worker.
+/// A caller leaves its worker's processor when it has waited for it there, again and again, for so many
+/// nanoseconds: about as long as leaving takes. A pause as long as that ends a conversation.
+const TOGETHER: u64 = 100_000;
+
+/// Nanoseconds after a caller has left the processor of its worker until it may do so again, at first. Each
+/// time that they have met again soon it is twice as long, up to the second number: the system has its reasons,
+/// such as another process on the other processor.
 const APART: u64 = 1_000_000;
+const APART_AT_MOST: u64 = 8 * APART;
 
 /// The processors that this process may use, by its affinity and its control group.
 pub(super) fn processors() -> usize {
@@ -52,8 +59,7 @@ pub(super) struct Watches {
     /// Whether every worker can be looked at.
     are_all: bool,
     spinner: Spinner,
-    /// When it is looked again whether this thread has a processor together with the worker it waits for.
-    part_at: AtomicU64,
+    parting: Parting,
 }
 
 impl FromIterator<(u64, Option<Arc<Watch>>)> for Watches {
@@ -102,29 +108,54 @@ impl Watches {
             return self.have_news();
         }
         let Some(_leading) = Leading::begin(at_work.workers) else { return self.have_news() };
+        if let Some(worker) = at_work.only {
+            self.part_from(worker);
+        }
         let most = spin::limit();
         let limit = until.map_or(most, |until| until.saturating_sub(clock::nanos()).min(most));
         let is_over = || self.have_news() || epoll.is_rung();
-        let is_seen = self.spinner.spin(limit, is_over)
-            || at_work
-                .only
-                .is_some_and(|worker| self.part_from(worker) && self.spinner.spin(limit, is_over));
-        is_seen && self.have_news()
+        self.spinner.spin(limit, is_over) && self.have_news()
     }
 
-    /// Leaves the processor to the one worker that this thread waits for, if it is there that it runs. Looks
-    /// seldom: it costs as much as a wake.
-    fn part_from(&self, worker: u32) -> bool {
-        let now = clock::nanos();
-        if now < self.part_at.load(Relaxed) {
+    /// Leaves the processor to the one worker that this thread waits for, if it is there that it runs. Seldom,
+    /// and not for one call after a pause: it takes longer than that.
+    fn part_from(&self, worker: u64) {
+        let watch = self.all.iter().find(|(id, _)| *id == worker).map(|(_, watch)| watch);
+        let Some(watch) = watch.filter(|watch| watch.shares_processor()) else { return };
+        if self.parting.is_due(clock::nanos()) && processor::leave() {
+            self.spinner.forget();
+            watch.let_spin_anew();
+        }
+    }
+}
+
+/// When callers leave their worker's processor. Threads that use it at the same time may disturb each other.
+#[derive(Default)]
+struct Parting {
+    /// Since when they have waited there, and when that was seen last.
+    together: AtomicU64,
+    seen: AtomicU64,
+    /// When they may leave, and how long after that.
+    part_at: AtomicU64,
+    apart: AtomicU64,
+}
+
+impl Parting {
+    /// A caller is about to wait on its worker's processor. True: it should leave.
+    fn is_due(&self, now: u64) -> bool {
+        if now.saturating_sub(self.seen.swap(now, Relaxed)) > TOGETHER {
+            self.together.store(now, Relaxed);
+        }
+        let part_at = self.part_at.load(Relaxed);
+        if now < part_at || now.saturating_sub(self.together.load(Relaxed)) < TOGETHER {
             return false;
         }
-        self.part_at.store(now + APART, Relaxed);
-        let has_parted = processor::part_from(worker);
-        if has_parted {
-            self.spinner.forget();
-        }
-        has_parted
+        let before = self.apart.load(Relaxed);
+        let is_soon = now - part_at < before;
+        let apart = if is_soon { (2 * before).min(APART_AT_MOST) } else { APART };
+        self.apart.store(apart, Relaxed);
+        self.part_at.store(now + apart, Relaxed);
+        true
     }
 }
 
@@ -132,8 +163,8 @@ impl Watches {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct AtWork {
     pub(super) workers: usize,
-    /// Its process, if there is just one.
-    pub(super) only: Option<u32>,
+    /// The worker, if there is just one.
+    pub(super) only: Option<u64>,
 }
 
 static LEADERS: AtomicUsize = AtomicUsize::new(0);
@@ -153,5 +184,37 @@ impl Leading {
 impl Drop for Leading {
     fn drop(&mut self) {
         LEADERS.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many nanoseconds of calls, one each 10 µs from `start` on, go by until a caller leaves.
+    fn until_left(parting: &Parting, start: u64) -> u64 {
+        (0..).step_by(10_000).find(|after| parting.is_due(start + after)).unwrap()
+    }
+
+    #[test]
+    fn calls_after_pauses_leave_nothing() {
+        let parting = Parting::default();
+        assert!((1..1000).all(|call| !parting.is_due(call * 5_000_000)));
+    }
+
+    #[test]
+    fn calls_that_go_on_leave_and_more_and_more_seldom() {
+        let (parting, start) = (Parting::default(), 1_000_000_000);
+        assert_eq!(until_left(&parting, start), TOGETHER);
+        let mut now = start + TOGETHER;
+        for times in [1, 2, 4, 8, 8, 8] {
+            let pause = until_left(&parting, now + 10_000) + 10_000;
+            assert_eq!(pause, times * APART);
+            now += pause;
+        }
+        // Long apart, and together again.
+        now += 100 * APART;
+        assert_eq!(until_left(&parting, now), TOGETHER);
+        assert_eq!(until_left(&parting, now + TOGETHER + 10_000) + 10_000, APART);
     }
 }

@@ -100,14 +100,14 @@ impl<P: Platform> Alarm<P> {
 
     /// The parent is awake. True: a kick has come or will come.
     pub(crate) fn disarm(&self) -> bool {
-        self.apart.parent.load(Relaxed) == 0 || self.apart.parent.swap(0, Relaxed) == 0
+        !take(&self.apart.parent)
     }
 
     /// The worker has published something that the parent is to see. True: the worker must kick.
     #[inline]
     pub(crate) fn must_kick(&self) -> bool {
         P::fence();
-        self.apart.parent.load(Relaxed) != 0 && self.apart.parent.swap(0, Relaxed) != 0
+        take(&self.apart.parent)
     }
 
     /// The parent asks for a kick when there is room, and has to look once more itself.
@@ -120,7 +120,7 @@ impl<P: Platform> Alarm<P> {
     #[inline]
     pub(crate) fn must_tell_of_room(&self) -> bool {
         P::fence();
-        self.apart.room.load(Relaxed) != 0 && self.apart.room.swap(0, Relaxed) != 0
+        take(&self.apart.room)
     }
 
     /// The parent publishes nothing more, and takes nothing more.
@@ -133,6 +133,13 @@ impl<P: Platform> Alarm<P> {
     pub(crate) fn is_closed(&self) -> bool {
         self.apart.closed.load(Acquire) != 0
     }
+}
+
+/// Takes a flag back. True: it was set, and nobody else takes it. Mostly it isn't set, which is seen without a
+/// write.
+#[inline]
+fn take(flag: &impl Word<u32>) -> bool {
+    flag.load(Relaxed) != 0 && flag.swap(0, Relaxed) != 0
 }
 
 #[cfg(test)]

@@ -47,8 +47,11 @@ pub(crate) struct Lines {
     /// From the worker to the parent.
     pub(crate) up: Stream<System>,
     pub(crate) alarm: Alarm<System>,
-    /// For how many nanoseconds the worker may spin; the parent writes it.
+    /// For how many nanoseconds the worker may spin; the parent writes it. Each change also says that what
+    /// was learnt of spinning doesn't hold any more.
     pub(crate) spin: AtomicU32,
+    /// On which processor the worker was when it had slept last, plus 1; it isn't to be believed.
+    pub(crate) processor: AtomicU32,
 }
 
 /// Where the ring from parent to worker begins in the page's file, if it has rings.

@@ -152,6 +152,12 @@ impl Producer {
         self.tail
     }
 
+    /// Where the room behind them begins. It stays there from [`room`](Self::room) until it is published or given
+    /// back.
+    pub(crate) fn place(&self) -> usize {
+        offset(self.tail, self.origin)
+    }
+
     /// How many bytes of the ring are taken, as far as the producer knows.
     pub(crate) fn used(&self) -> usize {
         self.tail.wrapping_sub(self.head) as usize

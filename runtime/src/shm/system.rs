@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::sched_getcpu;
-
 use super::bell::Bell;
 use super::board::Board;
 use super::hand::Hand;
@@ -24,7 +22,7 @@ use super::sync::rlock::RLock;
 use super::sync::semaphore::Semaphore;
 use super::value::Head;
 use crate::os::memory::Shareable;
-use crate::os::{barrier, clock, futex};
+use crate::os::{barrier, clock, futex, processor};
 
 /// How long a waiter spins before it sleeps: about as long as a wake takes, to and fro.
 const SPIN: Duration = Duration::from_micros(25);
@@ -139,7 +137,7 @@ impl Platform for System {
     #[inline]
     fn cpu() -> u32 {
         // One that isn't known is nobody's.
-        sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok()).unwrap_or(u32::MAX)
+        processor::here().unwrap_or(u32::MAX)
     }
 
     fn now() -> Duration {

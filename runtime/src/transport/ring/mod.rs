@@ -143,6 +143,13 @@ impl Writer {
         Ok(ring.bytes(span.offset, span.length).get(self.waiting..backed).unwrap_or(&[]))
     }
 
+    /// The first bytes of the room behind all that was published. That there are so many, and memory for them,
+    /// [`room`](Self::room) has said since.
+    fn behind(&self, count: usize) -> &[AtomicU8] {
+        let (_, ring) = self.way.of(&self.memory);
+        ring.bytes(self.producer.place(), count)
+    }
+
     /// Writes as much of the bytes as there is room for, to be published later; says how much.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Breach> {
         let room = self.room(bytes.len())?;
@@ -213,6 +220,7 @@ impl Reader {
         Ok((count, span.length - count))
     }
 
+    #[inline]
     fn is_empty(&self) -> bool {
         let (stream, _) = self.way.of(&self.memory);
         stream.tail() == self.consumer.taken()

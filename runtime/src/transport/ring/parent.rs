@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use super::{HALF, Memory, PIECE, Reader, Way, Writer};
 use crate::os::epoll::Interest;
 use crate::os::memory::copy_owned;
+use crate::os::processor;
 use crate::shm::alarm::{Alarm, Lack};
 use crate::shm::stream::{Breach, CAPACITY};
 use crate::shm::system::System;
@@ -49,6 +50,20 @@ impl Watch {
     fn has_room(&self) -> bool {
         let missing = || self.goes_at.load(Relaxed).wrapping_sub(self.memory.lines().down.head());
         self.is_blocked.load(Relaxed) && missing().cast_signed() <= 0
+    }
+
+    /// Whether the worker, when it had slept last, was on the processor on which this thread is now.
+    pub(crate) fn shares_processor(&self) -> bool {
+        let theirs = self.memory.lines().processor.load(Relaxed);
+        theirs != 0 && processor::here().is_some_and(|here| here == theirs - 1)
+    }
+
+    /// What the worker has learnt of spinning doesn't hold any more.
+    pub(crate) fn let_spin_anew(&self) {
+        // One nanosecond more or less; 0 stays, as it means not at all.
+        let spin = &self.memory.lines().spin;
+        let now = spin.load(Relaxed);
+        spin.store(if now == 0 { 0 } else { now ^ 1 }, Relaxed);
     }
 
     /// Before a wait: from now on the worker kicks. After the fence that follows,

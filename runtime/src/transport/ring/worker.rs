@@ -4,14 +4,14 @@ use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU32};
 use std::time::Duration;
 
 use super::{HALF, Memory, PIECE, Reader, Way, Writer};
 use crate::os::memory::Shared;
-use crate::os::socket;
 use crate::os::spin::Spinner;
+use crate::os::{processor, socket};
 use crate::shm::alarm::{Alarm, Lack};
 use crate::shm::page::Page;
 use crate::shm::stream::{Breach, CAPACITY};
@@ -27,6 +27,8 @@ struct WorkerEnd {
     memory: Arc<Memory>,
     socket: Arc<UnixStream>,
     spinner: Spinner,
+    /// The time that this worker may spin, as it was last seen.
+    spin: AtomicU32,
 }
 
 impl WorkerEnd {
@@ -40,10 +42,16 @@ impl WorkerEnd {
 
     /// Spins, and then sleeps, until there is what this worker lacks, or for so long.
     fn wait_for(&self, lack: Lack, limit: Option<Duration>, is_there: impl Fn() -> bool) {
-        let spin = u64::from(self.memory.lines().spin.load(Relaxed));
+        let lines = self.memory.lines();
+        let spin = lines.spin.load(Relaxed);
+        if self.spin.swap(spin, Relaxed) != spin {
+            self.spinner.forget();
+        }
         let is_over = || is_there() || self.alarm().is_closed();
-        if !self.spinner.spin(spin, is_over) {
+        if !self.spinner.spin(u64::from(spin), is_over) {
             self.alarm().sleep(lack, limit, is_there);
+            let here = processor::here().map_or(0, |here| here.saturating_add(1));
+            lines.processor.store(here, Relaxed);
         }
     }
 }
@@ -61,6 +69,8 @@ pub(crate) struct RingOutput {
     writer: Writer,
     /// How many bytes were published when the parent was last told of them.
     told: u64,
+    /// Whether [`ROOM`] bytes of room were given out since the last publication.
+    is_open: bool,
 }
 
 /// The two halves of a worker's end, in the memory that the parent has made.
@@ -77,12 +87,13 @@ pub(crate) fn worker_ends(
         memory: Arc::clone(&memory),
         socket: Arc::clone(&socket),
         spinner: Spinner::default(),
+        spin: AtomicU32::new(0),
     };
     let reader = Reader::new(Arc::clone(&memory), Way::Down);
     let writer = Writer::new(Arc::clone(&memory), Way::Up);
     Ok((
         RingInput { end: end(), reader, incoming: Incoming::default() },
-        RingOutput { end: end(), writer, told: 0 },
+        RingOutput { end: end(), writer, told: 0, is_open: false },
     ))
 }
 
@@ -93,6 +104,9 @@ fn breach(_: Breach) -> io::Error {
 impl RingInput {
     /// Takes a piece of the stream, if there is one.
     fn take(&mut self) -> io::Result<bool> {
+        if self.reader.is_empty() {
+            return Ok(false);
+        }
         let (count, left) = self.reader.take(&mut self.incoming).map_err(breach)?;
         if count > 0 && left <= HALF && self.end.alarm().must_tell_of_room() {
             // A parent that has gone is noticed when there is nothing left to read.
@@ -171,11 +185,17 @@ impl RingOutput {
 impl WorkerOutput for RingOutput {
     fn room(&mut self, least: usize) -> io::Result<&[AtomicU8]> {
         assert!(least <= ROOM, "the room has its limit");
-        self.make_room(least)?;
-        self.writer.room(least).map_err(breach)
+        // The same as before: results are added to it one after the other.
+        if !self.is_open {
+            self.make_room(least)?;
+            self.is_open = self.writer.room(least).map_err(breach)?.len() >= ROOM;
+        }
+        let count = if self.is_open { ROOM } else { least };
+        Ok(self.writer.behind(count))
     }
 
     fn publish(&mut self, count: usize) -> io::Result<()> {
+        self.is_open = false;
         self.writer.publish(count);
         if self.writer.producer.used() > HALF {
             let (stream, _) = self.writer.way.of(&self.writer.memory);
@@ -188,6 +208,7 @@ impl WorkerOutput for RingOutput {
     }
 
     fn stream(&mut self, parts: [&[u8]; 2]) -> io::Result<()> {
+        self.is_open = false;
         for mut part in parts {
             while !part.is_empty() {
                 let piece = part.len().min(PIECE);
