@@ -156,7 +156,10 @@ impl Worker {
         } else {
             let of_parts = self.parts.iter().map(|part| part.limit);
             let mut limits = of_parts.chain([self.ledger.longest_limit()]);
-            (limits.try_fold(0, |most, limit| Some(limit?.max(most)))?, u64::MAX)
+            let limit = limits.try_fold(0, |most, limit| Some(limit?.max(most)))?;
+            // What it was told to drop since, it may never get to: that is told when others are done.
+            let told_at = self.parts.iter().map(|part| part.whole_at).max().unwrap_or(0);
+            (limit, told_at.max(self.ledger.due_whole_at()))
         };
         let comes_before = |at: &u64| *at < whole_at;
         let prepares = self.record.preparations.front().is_some_and(comes_before);
