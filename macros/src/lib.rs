@@ -1,4 +1,4 @@
-//! The attributes of procession: `#[task]` and `#[main]`.
+//! The attributes of procession: `#[task]`, `#[managed]` and `#[main]`.
 //!
 //! Use them through the crate `procession`, which re-exports and documents them. Each attribute is
 //! a pipeline: parse, validate into a model, expand. Only parsing and validating make errors, all
@@ -6,10 +6,18 @@
 
 use proc_macro::TokenStream;
 
+mod args;
+mod conditions;
 mod diag;
+mod fallback;
+mod item;
 mod main_fn;
+mod managed;
+mod names;
+mod parts;
 mod paths;
 mod task;
+mod text;
 
 /// Registers a function as a task.
 #[proc_macro_attribute]
@@ -21,4 +29,10 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     main_fn::main(options.into(), item.into()).into()
+}
+
+/// Lets a manager own values of a type.
+#[proc_macro_attribute]
+pub fn managed(options: TokenStream, item: TokenStream) -> TokenStream {
+    managed::managed(options.into(), item.into()).into()
 }

@@ -5,10 +5,10 @@ use quote::quote;
 use syn::parse::{ParseStream, Parser as _};
 use syn::{Attribute, Safety};
 
+use crate::args::{self, Options};
 use crate::diag::Diag;
+use crate::item::{self, Item};
 use crate::paths::Krate;
-use crate::task::args::{self, Options};
-use crate::task::item::{self, Item};
 
 /// parse → validate → expand; on any error, the errors and the function as it stands.
 pub(crate) fn main(options: TokenStream, tokens: TokenStream) -> TokenStream {
@@ -53,9 +53,7 @@ fn fallback(diag: Diag, item: Item) -> TokenStream {
 
 fn validate(options: &Options, item: &Item, diag: &mut Diag) {
     let sig = &item.sig;
-    for (key, _) in options.crates.iter().skip(1) {
-        diag.error(key, "`crate` is given twice");
-    }
+    options.check(args::MAIN, diag);
     if sig.ident != "main" {
         let text = "`#[main]` goes on the program's `fn main()`; \
                     for a function that a worker runs, use `#[task]`";

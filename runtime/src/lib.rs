@@ -109,6 +109,9 @@
 //!   [`BoundedSemaphore`](sync::BoundedSemaphore), [`Condition`](sync::Condition), [`Event`](sync::Event),
 //!   [`Barrier`](sync::Barrier), [`RwLock`](sync::RwLock).
 //!
+//! What doesn't fit into shared memory, any Rust value of your own too, can be owned by a [`Manager`], whose
+//! [proxies](manager) travel in the same way.
+//!
 //! All of it lies in anonymous memory, which the program and all processes that it starts share: nothing
 //! is left behind, however they end. A process that is killed in the middle of an operation neither
 //! corrupts nor wedges the others. Handles can't leave the family: serialising one for a file, say, is an
@@ -154,6 +157,7 @@ mod api;
 mod callable;
 mod error;
 mod guard;
+mod manage;
 mod os;
 mod sched;
 mod shm;
@@ -173,6 +177,9 @@ pub use crate::api::current::{
 };
 pub use crate::api::imap::{Imap, ImapUnordered};
 pub use crate::api::listener::{AuthKey, Listener, connect, connect_timeout};
+pub use crate::api::manager::{
+    self, Batch, Dict, Later, List, ManagedProxy, Manager, ManagerError, Namespace, Set, Value,
+};
 pub use crate::api::pipe::{pipe, pipe_one_way};
 pub use crate::api::poison::{Poisoned, TryLockError};
 pub use crate::api::pool::Pool;
@@ -191,6 +198,7 @@ pub use crate::callable::names::{TaskInfo, tasks};
 pub use crate::callable::task_fn::{Payload, TaskFn};
 pub use crate::error::{Error, PanicInfo};
 pub use crate::guard::init;
+pub use crate::manage::class::Managed;
 pub use crate::sched::{Progress, StartMethod, Stdio};
 
 /// Makes a function a task: one that other processes can run, and that can be called by name.
@@ -260,6 +268,113 @@ pub use crate::sched::{Progress, StartMethod, Stdio};
 /// }
 /// ```
 pub use procession_macros::task;
+
+/// Lets a [`Manager`] own values of a type, for many processes to call their methods.
+///
+/// It goes on the type's `impl` block, which stays as it is. Beside it a handle is generated, named after
+/// the type: `CounterProxy` for a `Counter`. The handle has
+///
+/// - each public method, which calls that of the value in the manager's process. Those with `&self` run side
+///   by side, those with `&mut self` alone. What was `T` is now `Result<T, ManagerError>`; a method that
+///   returns a `Result` itself gives one in the other.
+/// - each public constructor, a function that returns `Self`, or `Result<Self, E>`, with the [`Manager`] as
+///   another argument in front. Other functions without `self` are not part of it.
+/// - `on`, the same methods in a [batch](Manager::batch).
+/// - `is_poisoned` and `clear_poison`; see below.
+///
+/// A handle is a few bytes. It can be cloned, be an argument and a result of tasks, go through queues and
+/// pipes, and lie within other managed values. The value lives as long as any handle on it does.
+///
+/// A panic of a method is a [`ManagerError`] of that one call. If it was one with `&mut self`, the value may
+/// be half changed: it is poisoned, as std's `RwLock` would be, and further calls fail until somebody calls
+/// `clear_poison`.
+///
+/// Public methods that can't be called from another process, and are meant for their own only, go to another
+/// `impl` block, without the attribute.
+///
+/// # Options
+/// - `name = "…"`: the type's name for other programs. Without it, it is `module::path::Type`.
+/// - `proxy = Name`: the name of the handle.
+/// - `crate = path`: where this crate is found, if it isn't at `::procession`.
+///
+/// # Examples
+/// ```
+/// use procession::{Manager, Pool, managed, task};
+///
+/// struct Counter {
+///     value: u64,
+/// }
+///
+/// #[managed]
+/// impl Counter {
+///     pub fn new(start: u64) -> Self {
+///         Counter { value: start }
+///     }
+///
+///     pub fn add(&mut self, n: u64) -> u64 {
+///         self.value += n;
+///         self.value
+///     }
+///
+///     pub fn get(&self) -> u64 {
+///         self.value
+///     }
+/// }
+///
+/// #[task]
+/// fn count(n: u64, counter: CounterProxy) -> u64 {
+///     counter.add(n).expect("the manager lives")
+/// }
+///
+/// #[procession::main]
+/// fn main() -> Result<(), procession::Error> {
+///     let manager = Manager::new()?;
+///     let counter = CounterProxy::new(&manager, 5)?;
+///     let pool = Pool::builder().processes(2).build()?;
+///     pool.starmap(count, (1..=10).map(|n| (n, counter.clone())))?;
+///     assert_eq!(counter.get()?, 60);
+///
+///     // Many calls in one round trip:
+///     let last = manager.batch(|tx| {
+///         for _ in 0..100 {
+///             counter.on(tx).add(1);
+///         }
+///         counter.on(tx).get()
+///     })?;
+///     assert_eq!(last.get()?, 160);
+///     Ok(())
+/// }
+/// ```
+///
+/// # Errors
+/// These are compile errors, each at the place that causes it:
+///
+/// - anything but an inherent `impl` block, and one without a public method
+/// - a generic block: write it for one type, such as `impl Stack<u64>`
+/// - a type that isn't `Send` and `Sync`: calls come from many threads
+/// - `self` by value, or behind anything but `&` and `&mut`
+/// - borrowed arguments or results, such as `&str`: take or return `String`
+/// - an argument or result type that is no [`Payload`]: derive serde's traits for it
+/// - generic methods, `impl Trait` as an argument or result, and the result `!`
+/// - a pattern in place of an argument's name; `mut x` and `_` are fine
+/// - `async fn`, `unsafe fn`, `extern fn`, and more than 12 arguments
+/// - a public method of the name `on`, `is_poisoned` or `clear_poison`
+/// - an unknown option, an option that is given twice, an empty name, a name that another managed type in
+///   the same module has, and a second `#[managed]` on the same block
+///
+/// ```compile_fail
+/// struct Log(Vec<String>);
+///
+/// #[procession::managed]
+/// impl Log {
+///     pub fn write(&mut self, line: &str) {
+///         // error: a managed method's arguments come from another process, so they can't be borrowed:
+///         // take `String`
+///         self.0.push(line.to_owned());
+///     }
+/// }
+/// ```
+pub use procession_macros::managed;
 
 /// Guards the program's `main`: in a worker, it takes over here.
 ///

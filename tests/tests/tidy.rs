@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the top down. An import goes to the same layer or to one further down.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "lib",
     "__private",
     "api",
+    "manage",
     "callable",
     "guard",
     "sched",
@@ -21,10 +22,10 @@ const LAYERS: [&str; 11] = [
 ];
 
 /// What the crate's root has from the macros, which are no part of the runtime.
-const ATTRIBUTES: [&str; 2] = ["task", "main"];
+const ATTRIBUTES: [&str; 3] = ["task", "managed", "main"];
 
 /// Where unsafe code may stand, and why it can't stand in `os`, where all the rest of it is.
-const UNSAFE: [(&str, &str); 10] = [
+const UNSAFE: [(&str, &str); 11] = [
     ("os/", "the only system calls, and what can't be said in safe Rust"),
     ("shm/channel.rs", "vouches for the fields of queues and pipes"),
     ("shm/data.rs", "makes slices of memory that other processes see, too"),
@@ -34,6 +35,7 @@ const UNSAFE: [(&str, &str); 10] = [
     ("worker/dispatch.rs", "vouches for the magic number in a descriptor"),
     ("callable/stateless.rs", "knows that a callable existed when one is made from its type"),
     ("callable/tests.rs", "has a descriptor where none may be found"),
+    ("manage/class/tests.rs", "linkme's attribute needs it; there is no unsafe block"),
     ("guard/mod.rs", "linkme's attribute needs it; there is no unsafe block"),
 ];
 

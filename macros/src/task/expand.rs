@@ -1,11 +1,12 @@
 //! Writes the entry of the dispatch table. Nothing here can fail.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt as _;
 
 use super::model::Model;
 use super::signature::signature;
+use crate::names;
 
 /// Input: the model of `fn square(x: u64) -> u64 { … }`.
 /// Output:
@@ -63,16 +64,7 @@ fn holder(model: &Model) -> Ident {
     let Some(name) = &model.name else {
         return format_ident!("__ProcessionTask_{}", model.ident.unraw());
     };
-    let mut text = String::from("__ProcessionTaskNamed_");
-    for c in name.value().chars() {
-        if c.is_ascii_alphanumeric() {
-            text.push(c);
-        } else {
-            // Between underscores, so that different names stay different.
-            text.push_str(&format!("_{:x}_", u32::from(c)));
-        }
-    }
-    Ident::new(&text, Span::call_site())
+    names::of_text("__ProcessionTaskNamed_", &name.value())
 }
 
 /// Output: the name in the table, `module::path::function` or the given one.

@@ -3,11 +3,10 @@
 use proc_macro2::TokenStream;
 
 use crate::diag::Diag;
+use crate::fallback::fallback;
+use crate::{args, item};
 
-pub(crate) mod args;
 mod expand;
-mod fallback;
-pub(crate) mod item;
 mod model;
 mod signature;
 mod validate;
@@ -20,11 +19,11 @@ pub(crate) fn task(options: TokenStream, tokens: TokenStream) -> TokenStream {
         Ok(item) => item,
         Err(error) => {
             diag.add(error);
-            return fallback::fallback(diag, tokens);
+            return fallback(diag, tokens);
         }
     };
     match validate::validate(&options, item, diag) {
         Ok(model) => expand::expand(&model),
-        Err(diag) => fallback::fallback(diag, tokens),
+        Err(diag) => fallback(diag, tokens),
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod current;
 mod forged;
 pub(crate) mod imap;
 pub(crate) mod listener;
+pub mod manager;
 pub(crate) mod pipe;
 pub(crate) mod poison;
 pub(crate) mod pool;

@@ -38,8 +38,7 @@ impl Heard {
 }
 
 impl<P: Platform> Bell<P> {
-    /// For models and tests, which don't have zeroed memory.
-    #[cfg(test)]
+    /// One that isn't in shared memory, of a word that is 0.
     pub(crate) fn new(word: P::U32) -> Self {
         Self { word }
     }

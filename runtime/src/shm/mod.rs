@@ -15,6 +15,7 @@ pub(crate) mod note;
 pub(crate) mod outbox;
 pub(crate) mod page;
 pub(crate) mod platform;
+pub(crate) mod reception;
 pub(crate) mod ring;
 pub(crate) mod stream;
 pub(crate) mod sync;

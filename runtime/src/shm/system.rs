@@ -13,6 +13,7 @@ use super::hand::Hand;
 use super::heap;
 use super::lock::RawLock;
 use super::platform::{Owner, Platform, Word};
+use super::reception::Reception;
 use super::sync::barrier::Barrier;
 use super::sync::claims::Claims;
 use super::sync::condition::Condition;
@@ -187,3 +188,5 @@ unsafe impl Shareable for Condition<System> {}
 unsafe impl Shareable for Event<System> {}
 // SAFETY: as above.
 unsafe impl Shareable for Barrier<System> {}
+// SAFETY: as above, for all its fields.
+unsafe impl Shareable for Reception<System> {}

@@ -68,6 +68,11 @@ impl Pipe {
         (&self.end, self.outgoing.object())
     }
 
+    /// Where messages go out.
+    pub(crate) fn outgoing(&self) -> &Channel {
+        &self.outgoing
+    }
+
     /// Where messages come in.
     pub(crate) fn incoming(&self) -> &Channel {
         &self.incoming

@@ -14,7 +14,7 @@ pub(crate) mod identity;
 pub(crate) mod kill_points;
 mod life;
 mod outlet;
-mod panics;
+pub(crate) mod panics;
 mod sheet;
 pub(crate) mod shift;
 mod tasks;

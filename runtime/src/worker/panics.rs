@@ -42,7 +42,7 @@ pub(super) fn quieten_this_thread() {
 }
 
 /// As [`catch`], and leaves the report of a panic to the parent.
-pub(super) fn catch_quietly<R>(f: impl FnOnce() -> R) -> Result<R, PanicInfo> {
+pub(crate) fn catch_quietly<R>(f: impl FnOnce() -> R) -> Result<R, PanicInfo> {
     let before = QUIET.replace(true);
     let result = catch(f);
     QUIET.set(before);
@@ -50,7 +50,7 @@ pub(super) fn catch_quietly<R>(f: impl FnOnce() -> R) -> Result<R, PanicInfo> {
 }
 
 /// Runs `f`; a panic comes back as what the hook has kept.
-pub(super) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, PanicInfo> {
+pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, PanicInfo> {
     // What an earlier item has caught itself is not this one's.
     LAST.with_borrow_mut(Option::take);
     panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {

@@ -8,7 +8,7 @@ use super::layout::{
 };
 use super::object::{Fill, Id, Kind, Request};
 use super::processes::{holds, slot_of};
-use super::{Heap, Locked, generation_of, is_held, me, phase_of, set_state};
+use super::{Heap, Locked, generation_of, is_held, is_held_besides, me, phase_of, set_state};
 use crate::shm::channel;
 use crate::shm::platform::Owner;
 
@@ -240,6 +240,7 @@ impl Locked<'_> {
         while let Some(index) = rest.pop() {
             let Ok(entry) = self.entry(index) else { continue };
             if phase_of(entry) == FREE || is_held(entry) || self.is_kept(entry) {
+                self.note_if_unclaimed(entry);
                 continue;
             }
             // What can't be looked into stays, until the next one tries.
@@ -249,6 +250,17 @@ impl Locked<'_> {
             }
         }
         punch
+    }
+
+    /// Lets a manager's server know that it may be the only one left that holds its value.
+    fn note_if_unclaimed(&self, entry: &Entry) {
+        if phase_of(entry) == LIVE
+            && entry.kind.load(Relaxed) == Kind::Managed as u32
+            && Owner::in_word(entry.creator.load(Relaxed))
+                .is_some_and(|server| !is_held_besides(entry, server))
+        {
+            self.header().unclaimed.fetch_add(1, Release);
+        }
     }
 
     /// Whether something other than a process holds it: its parent, or a parcel.

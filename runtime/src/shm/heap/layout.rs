@@ -17,7 +17,7 @@ use crate::os::memory::Shareable;
 use crate::shm::lock::RawLock;
 use crate::shm::system::System;
 
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"procsn\x01\x03");
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"procsn\x01\x04");
 
 /// How many processes can use the heap at the same time.
 pub(crate) const PROCESSES: usize = 1024;
@@ -91,6 +91,9 @@ pub(super) struct Header {
     pub(super) lock: RawLock<System>,
     /// How many entries have ever been used; those behind are all zeros.
     pub(super) top: AtomicU32,
+    /// Counts how often somebody let go of a value that a manager owns, so that nobody but its server
+    /// holds it, maybe.
+    pub(super) unclaimed: AtomicU32,
     /// When somebody last looked for dead orphans, in milliseconds of the monotonic clock.
     pub(super) swept: AtomicU64,
     /// Bytes that free entries keep.

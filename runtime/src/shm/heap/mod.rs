@@ -34,6 +34,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -41,7 +42,7 @@ use layout::{ENTRIES, ENTRIES_A_WINDOW, ENTRY, Entry, Header, LENGTH, MAGIC};
 
 use self::object::Hold;
 use super::lock::Held;
-use super::platform::Deadline;
+use super::platform::{Deadline, Owner};
 use crate::os::available;
 use crate::os::region::{SparseFile, Window};
 
@@ -167,6 +168,11 @@ pub(crate) fn sweep() -> bool {
     let orphans = heap.orphans();
     orphans.dead.iter().for_each(|owner| heap.reclaim(*owner, false));
     orphans.are_left
+}
+
+/// Changes whenever nobody but its server may hold a managed value any more: after a death, too.
+pub(crate) fn unclaimed() -> u32 {
+    in_use().map_or(0, |heap| heap.header().unclaimed.load(Acquire))
 }
 
 /// As [`sweep`], for those who wait and have nothing better to do. One process does it for the whole
@@ -328,4 +334,14 @@ fn set_state(entry: &Entry, generation: u32, phase: u64) {
 
 fn is_held(entry: &Entry) -> bool {
     entry.holders.iter().any(|word| word.load(Relaxed) != 0)
+}
+
+/// Whether anybody but that process holds it, a parcel included.
+fn is_held_besides(entry: &Entry, owner: Owner) -> bool {
+    let slot = processes::slot_of(owner);
+    let others = |(index, word): (usize, &AtomicU64)| {
+        let own = if index == slot / 64 { 1 << (slot % 64) } else { 0 };
+        word.load(Relaxed) & !own != 0
+    };
+    entry.parcels.load(Relaxed) > 0 || entry.holders.iter().enumerate().any(others)
 }

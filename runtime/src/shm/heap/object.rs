@@ -43,6 +43,10 @@ pub(crate) enum Kind {
     Socket,
     /// What the items of a call lie in, for the workers that share them.
     Arena,
+    /// Where clients find a manager's server.
+    Reception,
+    /// Stands for a value that a manager's server owns: whoever has a proxy holds it.
+    Managed,
 }
 
 impl Kind {
@@ -179,6 +183,11 @@ impl Object {
         self.0.kind == kind as u32 && self.0.layout == layout
     }
 
+    /// Whether it is of this kind, of whatever layout.
+    pub(crate) fn is_of(&self, kind: Kind) -> bool {
+        self.0.kind == kind as u32
+    }
+
     /// Whether it is a part of another one.
     pub(crate) fn is_part_of(&self, whole: &Self) -> bool {
         self.0.entry.parent.load(Relaxed) == whole.id().to_bits()
@@ -287,6 +296,17 @@ impl Object {
     /// Whether its parent holds it, besides processes.
     pub(crate) fn attach(&self, attached: bool) {
         self.0.entry.attached.store(u32::from(attached), Release);
+    }
+
+    /// Whether another process holds it, or it is on its way to one.
+    pub(crate) fn is_held_elsewhere(&self) -> bool {
+        let _locked = self.0.heap.lock();
+        super::is_held_besides(self.0.entry, super::me())
+    }
+
+    /// Whether this is the only handle of this process.
+    pub(crate) fn is_only_handle(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 
     /// Whether both are the same handle of this process.

@@ -196,6 +196,12 @@ impl<P: Platform> Ring<P> {
         self.puts().saturating_sub(gets)
     }
 
+    /// Whether the last message was put by somebody on the processor that this thread runs on: then whoever
+    /// puts can't run while this thread spins.
+    pub(crate) fn was_put_here(&self) -> bool {
+        self.tail.end.is_near()
+    }
+
     /// Whether a get would not wait, as things are.
     pub(crate) fn ready_to_get(&self) -> bool {
         self.len() > 0 || self.is_closed()

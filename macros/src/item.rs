@@ -4,6 +4,9 @@ use proc_macro2::{Group, TokenStream, TokenTree};
 use syn::parse::{ParseStream, Parser as _};
 use syn::{Attribute, Signature, Token, Visibility, token};
 
+/// What can be called has up to this number of arguments. Twelve is where std stops for tuples.
+pub(crate) const MAX_ARGS: usize = 12;
+
 /// A function as it was written.
 pub(crate) struct Item {
     pub(crate) attrs: Vec<Attribute>,
@@ -30,14 +33,14 @@ pub(crate) fn parse(attribute: &str, tokens: TokenStream) -> syn::Result<Item> {
             let text = format!("`{attribute}` goes on a function that has a body");
             return Err(syn::Error::new_spanned(&sig, text));
         }
-        Ok(Item { attrs, vis, sig, body: input.parse()?, tokens: TokenStream::new() })
+        Ok((attrs, vis, sig, input.parse()?))
     };
-    let item = function.parse2(tokens.clone())?;
-    Ok(Item { tokens, ..item })
+    let (attrs, vis, sig, body) = function.parse2(tokens.clone())?;
+    Ok(Item { attrs, vis, sig, body, tokens })
 }
 
 /// Whether a function comes next, whatever qualifiers it has.
-fn is_function(input: ParseStream<'_>) -> bool {
+pub(crate) fn is_function(input: ParseStream<'_>) -> bool {
     const QUALIFIERS: [&str; 7] = ["default", "const", "async", "gen", "unsafe", "safe", "extern"];
     let ahead = input.fork();
     while !ahead.peek(Token![fn]) {

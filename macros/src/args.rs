@@ -3,24 +3,42 @@
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{ParseStream, Parser as _};
-use syn::{LitStr, Path, Token};
+use syn::{Attribute, LitStr, Path, Token};
 
 use crate::diag::Diag;
 
 /// The options of `#[task]`.
 pub(crate) const TASK: Accepted = Accepted {
-    name: true,
+    subject: "a task",
+    keys: &["name", "crate"],
+    default_name: "the function's path",
     remedy: "`#[task]` takes `name = \"…\"` and `crate = path::to::procession`",
 };
 
+/// The options of `#[managed]`.
+pub(crate) const MANAGED: Accepted = Accepted {
+    subject: "a managed type",
+    keys: &["name", "crate", "proxy"],
+    default_name: "the type's path",
+    remedy: "`#[managed]` takes `name = \"…\"`, `proxy = Name` and `crate = path::to::procession`",
+};
+
 /// The options of `#[main]`.
-pub(crate) const MAIN: Accepted =
-    Accepted { name: false, remedy: "`#[main]` takes `crate = path::to::procession`" };
+pub(crate) const MAIN: Accepted = Accepted {
+    subject: "`main`",
+    keys: &["crate"],
+    default_name: "`main`",
+    remedy: "`#[main]` takes `crate = path::to::procession`",
+};
 
 /// Which options an attribute takes.
 #[derive(Clone, Copy)]
 pub(crate) struct Accepted {
-    name: bool,
+    /// What has the options.
+    subject: &'static str,
+    keys: &'static [&'static str],
+    /// The name without the option.
+    default_name: &'static str,
     /// What to write instead of an option that isn't one.
     remedy: &'static str,
 }
@@ -30,6 +48,28 @@ pub(crate) struct Accepted {
 pub(crate) struct Options {
     pub(crate) names: Vec<(Ident, LitStr)>,
     pub(crate) crates: Vec<(Ident, Path)>,
+    pub(crate) proxies: Vec<(Ident, Ident)>,
+}
+
+impl Options {
+    /// What can be wrong with options that could be read: those that are given twice, and an empty name.
+    pub(crate) fn check(&self, accepted: Accepted, diag: &mut Diag) {
+        let Accepted { subject, default_name, .. } = accepted;
+        for (key, _) in self.names.iter().skip(1) {
+            diag.error(key, &format!("{subject} has one name: `name` is given twice"));
+        }
+        let again = self.crates.iter().skip(1).map(|(key, _)| key);
+        for key in again.chain(self.proxies.iter().skip(1).map(|(key, _)| key)) {
+            diag.error(key, &format!("`{key}` is given twice"));
+        }
+        for (_, name) in &self.names {
+            if name.value().trim().is_empty() {
+                let text =
+                    format!("{subject}'s name can't be empty; without `name` it is {default_name}");
+                diag.error(name, &text);
+            }
+        }
+    }
 }
 
 /// Input: `name = "…", crate = path`, in any order, perhaps wrong.
@@ -64,14 +104,24 @@ fn option(input: ParseStream<'_>, accepted: Accepted, into: &mut Options) -> syn
         return Err(unknown(&input.fork().parse::<TokenTree>()?));
     };
     match key.to_string().as_str() {
-        "name" if accepted.name => {
+        other if !accepted.keys.contains(&other) => return Err(unknown(&key)),
+        "name" => {
             expect_equals(input, &key, "name = \"…\"")?;
             let text = input.parse().map_err(|error| {
-                syn::Error::new(error.span(), "a task's name is a string: `name = \"…\"`")
+                let text = format!("{}'s name is a string: `name = \"…\"`", accepted.subject);
+                syn::Error::new(error.span(), text)
             })?;
             into.names.push((key, text));
         }
-        "crate" => {
+        "proxy" => {
+            expect_equals(input, &key, "proxy = Name")?;
+            let ident = input.parse().map_err(|error| {
+                let text = "`proxy` is the name of the type to generate: `proxy = Name`";
+                syn::Error::new(error.span(), text)
+            })?;
+            into.proxies.push((key, ident));
+        }
+        _ => {
             expect_equals(input, &key, "crate = path::to::procession")?;
             let path = input.call(Path::parse_mod_style).map_err(|error| {
                 let text = "`crate` is the path of the crate procession: `crate = path`";
@@ -79,7 +129,6 @@ fn option(input: ParseStream<'_>, accepted: Accepted, into: &mut Options) -> syn
             })?;
             into.crates.push((key, path));
         }
-        _ => return Err(unknown(&key)),
     }
     Ok(())
 }
@@ -101,5 +150,15 @@ fn skip_option(input: ParseStream<'_>) {
         if input.parse::<TokenTree>().is_err() {
             return;
         }
+    }
+}
+
+/// Whether this attribute is one of ours, of this name.
+pub(crate) fn is_ours(attr: &Attribute, name: &str) -> bool {
+    let path: Vec<_> = attr.path().segments.iter().map(|s| s.ident.to_string()).collect();
+    match path.as_slice() {
+        [last] => last == name,
+        [krate, last] => krate == "procession" && last == name,
+        _ => false,
     }
 }

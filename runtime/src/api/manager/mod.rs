@@ -1,0 +1,515 @@
+//! Ordinary Rust values that many processes work on together.
+//!
+//! A [`Manager`] makes them: [`Dict`], [`List`], [`Set`], [`Queue`], [`JoinableQueue`], [`Value`],
+//! [`Namespace`]; [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`],
+//! [`Barrier`], [`RwLock`]; and types of your own, with [`#[managed]`](macro@crate::managed). Each has a view
+//! for a [`Batch`], of the same methods.
+
+mod barrier;
+mod batch;
+mod builtin;
+mod condition;
+mod dict;
+mod error;
+mod event;
+mod holder;
+mod joinable;
+mod list;
+mod lock;
+mod namespace;
+pub(crate) mod proxy;
+mod queue;
+mod rwlock;
+mod semaphore;
+mod set;
+mod value;
+
+use std::any::type_name;
+use std::fmt;
+use std::hash::Hash;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::barrier::{Barrier, BarrierBatch};
+pub use self::batch::{Batch, Later};
+pub use self::condition::{Condition, ConditionBatch, ConditionGuard};
+use self::dict::Map;
+pub use self::dict::{Dict, DictBatch};
+pub use self::error::ManagerError;
+use self::event::Flag;
+pub use self::event::{Event, EventBatch};
+use self::joinable::Joinable;
+pub use self::joinable::{JoinableQueue, JoinableQueueBatch};
+use self::list::Items;
+pub use self::list::{List, ListBatch};
+pub use self::lock::{Lock, LockBatch, LockGuard, RLock, RLockBatch, RLockGuard};
+use self::namespace::Entries;
+pub use self::namespace::{Namespace, NamespaceBatch};
+pub use self::proxy::ManagedProxy;
+use self::proxy::Proxy;
+use self::queue::Line;
+pub use self::queue::{Queue, QueueBatch};
+pub use self::rwlock::{RwLock, RwLockBatch, RwLockReadGuard, RwLockWriteGuard};
+pub use self::semaphore::{
+    BoundedSemaphore, BoundedSemaphoreBatch, BoundedSemaphoreGuard, Semaphore, SemaphoreBatch,
+    SemaphoreGuard,
+};
+use self::set::Members;
+pub use self::set::{Set, SetBatch};
+use self::value::Single;
+pub use self::value::{Value, ValueBatch};
+use super::process::Process;
+use crate::callable::task_fn::{Payload, TaskFn};
+use crate::error::{Error, Kind};
+use crate::manage::call::Call;
+use crate::manage::class::{Made, Managed};
+use crate::manage::client::Client;
+use crate::manage::front::Front;
+use crate::manage::handle::{self, Handle, Way};
+use crate::manage::protocol::Fault;
+use crate::manage::registry;
+use crate::manage::server;
+use crate::shm::heap;
+use crate::shm::platform::Deadline;
+use crate::shm::system::System;
+
+/// A server process that owns ordinary Rust values, for many processes to work on, as Python's `Manager`.
+///
+/// What it makes are *proxies*: small handles, which can be sent to any process of the program, in calls of
+/// tasks, through queues and pipes, and be inside other managed values. A call of a proxy's method is one
+/// round trip to the server; one that blocks holds up nobody else.
+///
+/// ```
+/// use procession::{Dict, Manager, Pool, task};
+///
+/// #[task]
+/// fn count(word: String, counts: Dict<String, u64>) {
+///     let before = counts.get(&word).unwrap().unwrap_or(0);
+///     counts.insert(word, before + 1).unwrap();
+/// }
+///
+/// #[procession::main]
+/// fn main() -> Result<(), procession::Error> {
+///     let manager = Manager::new()?;
+///     let counts = manager.dict()?;
+///     let words = ["to", "be", "or", "not"].map(|word| (word.to_owned(), counts.clone()));
+///     Pool::new()?.starmap(count, words)?;
+///     assert_eq!(counts.len()?, 4);
+///     assert_eq!(counts.get("be")?, Some(1));
+///     Ok(())
+/// }
+/// ```
+///
+/// # How long values live
+/// A value is dropped when its last proxy is, in whatever process, or has died with its process; one with a
+/// [name](Self::name) lives on until the name is [taken back](Self::unname). Values that have proxies of
+/// each other in a circle keep each other alive, as in Python.
+///
+/// The server ends when the `Manager` is dropped or its process ends; then calls are
+/// [`ManagerError::Lost`]. It doesn't react to Ctrl-C.
+///
+/// # Several calls at once
+/// [`batch`](Self::batch) sends any number of calls in one message.
+pub struct Manager {
+    client: Arc<Client>,
+    process: Process<Served>,
+}
+
+/// What the server's task gives.
+type Served = Result<(), String>;
+
+fn serve(reception: heap::Object) -> Served {
+    let served = Front::open(reception).and_then(server::serve);
+    served.map_err(|error| error.to_string())
+}
+
+impl Manager {
+    /// Starts a server.
+    ///
+    /// # Errors
+    /// The process can't be started, or ends at once; there is no memory; or the program has no guard: see
+    /// [`main`](macro@crate::main).
+    pub fn new() -> Result<Self, Error> {
+        let system = |error: io::Error| Error::system("can't start a manager", &error);
+        let front = Front::create().map_err(system)?;
+        let reception = front.object().clone();
+        let builder = Process::new(serve, (reception.clone(),)).name("Manager").daemon(true);
+        let process = builder.start()?;
+        let client = Client::of(reception).map_err(system)?;
+        let manager = Self { client, process };
+        manager.wait_for_server()?;
+        Ok(manager)
+    }
+
+    fn wait_for_server(&self) -> Result<(), Error> {
+        /// How long to wait for the bell before a look whether the server is alive.
+        const LOOK: Duration = Duration::from_millis(50);
+
+        let reception = self.client.front().reception();
+        let has_begun = || reception.server().is_some().then_some(());
+        while reception.alarm.wait_until(Deadline::after::<System>(LOOK), has_begun).is_none() {
+            if !self.process.is_alive() {
+                let why = self.process.join()?.err().unwrap_or_else(|| "it was told to".to_owned());
+                return Err(Error::new(Kind::Start(format!("the manager's server ended: {why}"))));
+            }
+        }
+        Ok(())
+    }
+
+    fn way(&self) -> Way {
+        Way::There(Arc::clone(&self.client))
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// A new dictionary, empty.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn dict<K, V>(&self) -> Result<Dict<K, V>, ManagerError>
+    where
+        K: Payload + Eq + Hash + Send + Sync,
+        V: Payload + Send + Sync,
+    {
+        self.make::<Map<K, V>, _>(())
+    }
+
+    /// A new value, shared by all.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn value<T>(&self, value: T) -> Result<Value<T>, ManagerError>
+    where
+        T: Payload + Send + Sync,
+    {
+        self.make::<Single<T>, _>(value)
+    }
+
+    /// A new list of these items.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn list<T>(&self, items: Vec<T>) -> Result<List<T>, ManagerError>
+    where
+        T: Payload + Send + Sync,
+    {
+        self.make::<Items<T>, _>(items)
+    }
+
+    /// A new set, empty.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn set<T>(&self) -> Result<Set<T>, ManagerError>
+    where
+        T: Payload + Eq + Hash + Send + Sync,
+    {
+        self.make::<Members<T>, _>(())
+    }
+
+    /// A new queue, for so many items at most, or any number.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn queue<T>(&self, capacity: Option<usize>) -> Result<Queue<T>, ManagerError>
+    where
+        T: Payload + Send + Sync,
+    {
+        self.make::<Line<T>, _>(capacity)
+    }
+
+    /// A new queue that can be joined, for so many items at most, or any number.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn joinable_queue<T>(
+        &self,
+        capacity: Option<usize>,
+    ) -> Result<JoinableQueue<T>, ManagerError>
+    where
+        T: Payload + Send + Sync,
+    {
+        self.make::<Joinable<T>, _>(capacity)
+    }
+
+    /// A new namespace, empty.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn namespace(&self) -> Result<Namespace, ManagerError> {
+        self.make::<Entries, _>(())
+    }
+
+    /// A new event, not set.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn event(&self) -> Result<Event, ManagerError> {
+        self.make::<Flag, _>(())
+    }
+
+    /// A new lock, free.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn lock(&self) -> Result<Lock, ManagerError> {
+        self.make::<lock::Once, _>(())
+    }
+
+    /// A new lock that its holder can acquire again, free.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn rlock(&self) -> Result<RLock, ManagerError> {
+        self.make::<lock::Again, _>(())
+    }
+
+    /// A new semaphore with so many permits.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn semaphore(&self, permits: u32) -> Result<Semaphore, ManagerError> {
+        self.make::<semaphore::Unbounded, _>(permits)
+    }
+
+    /// A new semaphore with so many permits, and never more.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn bounded_semaphore(&self, permits: u32) -> Result<BoundedSemaphore, ManagerError> {
+        self.make::<semaphore::Bounded, _>(permits)
+    }
+
+    /// A new lock that many can hold to read, or one to write.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn rwlock(&self) -> Result<RwLock, ManagerError> {
+        self.make::<rwlock::Book, _>(())
+    }
+
+    /// A new condition, with a lock of its own.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn condition(&self) -> Result<Condition, ManagerError> {
+        self.make::<condition::Monitor, _>(())
+    }
+
+    /// A new barrier for so many, at least one.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn barrier(&self, parties: usize) -> Result<Barrier, ManagerError> {
+        self.make::<barrier::Gate, _>(parties)
+    }
+
+    /// Has a built-in type's value made in the server.
+    fn make<T, A>(&self, args: A) -> Result<T::Proxy, ManagerError>
+    where
+        T: Managed<Proxy: ManagedProxy> + From<A>,
+        A: Payload,
+    {
+        self.run(make::<T, A>, (args,)).map(proxy)?
+    }
+
+    /// Gives a value to the server, which owns it from now on.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn manage<T>(&self, value: T) -> Result<T::Proxy, ManagerError>
+    where
+        T: Managed<Proxy: ManagedProxy> + Payload,
+    {
+        self.make::<T, T>(value)
+    }
+
+    /// Has a value made by a constructor. For what `#[managed]` makes.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    #[doc(hidden)]
+    pub fn create<T: Managed, A>(
+        &self,
+        constructor: Call<T, A, ()>,
+        args: &A,
+    ) -> Result<Proxy<T>, ManagerError> {
+        let ((), made) = self.construct(constructor, args)?;
+        made.ok_or_else(|| made_nothing(constructor))
+    }
+
+    /// Has a value made by a constructor that may fail itself. For what `#[managed]` makes.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    #[doc(hidden)]
+    pub fn try_create<T: Managed, A, E>(
+        &self,
+        constructor: Call<T, A, Result<(), E>>,
+        args: &A,
+    ) -> Result<Result<Proxy<T>, E>, ManagerError> {
+        match self.construct(constructor, args)? {
+            (Ok(()), made) => made.map(Ok).ok_or_else(|| made_nothing(constructor)),
+            (Err(error), _) => Ok(Err(error)),
+        }
+    }
+
+    fn construct<T: Managed, A, R>(
+        &self,
+        constructor: Call<T, A, R>,
+        args: &A,
+    ) -> Result<(R, Option<Proxy<T>>), ManagerError> {
+        let error = |fault| ManagerError::new(fault, described(constructor));
+        let class = registry::index_of::<T>().ok_or_else(|| {
+            error(Fault::Refused("the type isn't in the table of managed types".to_owned()))
+        })?;
+        let (own, handle) =
+            handle::construct(&self.way(), class, constructor, args).map_err(error)?;
+        Ok((own, handle.map(Proxy::new)))
+    }
+
+    /// Sends many calls in one message: each proxy's `on` gives the same methods, whose results are there
+    /// when the closure has returned and all have been executed, one after the other.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), procession::Error> {
+    /// let manager = procession::Manager::new()?;
+    /// let squares = manager.dict::<u64, u64>()?;
+    /// let seven = manager.batch(|tx| {
+    ///     for i in 0..1000 {
+    ///         squares.on(tx).insert(i, i * i);
+    ///     }
+    ///     squares.on(tx).get(&7)
+    /// })?;
+    /// assert_eq!(seven.get()?, Some(49));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The server has gone, or a call has failed whose result was dropped within the closure. A call whose
+    /// result was kept tells its error in [`Later::get`]. One that fails doesn't keep the next ones from being
+    /// executed.
+    pub fn batch<R>(&self, calls: impl FnOnce(&Batch) -> R) -> Result<R, ManagerError> {
+        Batch::run(calls)
+    }
+
+    /// Gives an object a public name, under which every process can [find](Self::named) it, and which keeps it
+    /// alive.
+    ///
+    /// # Errors
+    /// See [`ManagerError`]; the name is in use.
+    pub fn name<P: ManagedProxy>(
+        &self,
+        name: impl Into<String>,
+        object: &P,
+    ) -> Result<(), ManagerError> {
+        let name = name.into();
+        let handle = object.as_handle().clone();
+        match self.run(give_name, (name.clone(), handle))? {
+            true => Ok(()),
+            false => Err(ManagerError::Refused(format!("the name `{name}` is in use"))),
+        }
+    }
+
+    /// Takes a public name back. False: nothing had it.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn unname(&self, name: impl Into<String>) -> Result<bool, ManagerError> {
+        self.run(take_name, (name.into(),))
+    }
+
+    /// The object with a public name.
+    ///
+    /// # Errors
+    /// [`ManagerError::Gone`] if nothing has the name, [`ManagerError::TypeMismatch`] if it is of another type.
+    pub fn named<P: ManagedProxy>(&self, name: &str) -> Result<P, ManagerError> {
+        let Some((handle, found)) = self.run(find_name, (name.to_owned(),))? else {
+            return Err(ManagerError::Gone(format!("the name `{name}`")));
+        };
+        if !handle.is_on(P::layout()) {
+            return Err(ManagerError::TypeMismatch {
+                name: name.to_owned(),
+                expected: type_name::<P>().to_owned(),
+                found,
+            });
+        }
+        Ok(P::from_handle(handle))
+    }
+
+    /// Ends the server, and waits for its end. All its values are dropped with it.
+    ///
+    /// # Errors
+    /// It has ended in another way before.
+    pub fn shutdown(self) -> Result<(), Error> {
+        self.client.front().reception().close();
+        self.process.join()?.map_err(|why| Error::new(Kind::Start(why)))
+    }
+
+    fn run<M, F: TaskFn<M>>(&self, f: F, args: F::Args) -> Result<F::Output, ManagerError> {
+        let ran = handle::run(&self.way(), &f, &args);
+        ran.map_err(|fault| ManagerError::new(fault, "the manager"))
+    }
+}
+
+/// A server has said that a constructor was done, and has no object of it.
+#[cold]
+fn made_nothing<T: Managed, A, R>(constructor: Call<T, A, R>) -> ManagerError {
+    let fault = Fault::Data("the reply has no object in it".to_owned());
+    ManagerError::new(fault, described(constructor))
+}
+
+/// Which constructor of which type, for errors.
+fn described<T: Managed, A, R>(constructor: Call<T, A, R>) -> String {
+    format!("{}::{}", T::CLASS.name(), constructor.name())
+}
+
+fn proxy<P: ManagedProxy>(made: Result<Handle, String>) -> Result<P, ManagerError> {
+    let handle = made.map_err(ManagerError::Refused)?;
+    Ok(P::from_handle(handle))
+}
+
+/// Runs in the server: makes a value, which it owns from now on.
+fn make<T: Managed + From<A>, A>(args: A) -> Result<Handle, String> {
+    let server = server::here().ok_or("this process is no manager's server")?;
+    let member = server.adopt(Made::new(T::from(args)));
+    let member =
+        member.map_err(|error| format!("the manager can't own one object more: {error}"))?;
+    Ok(Handle::here(server, member))
+}
+
+/// Runs in the server.
+fn give_name(name: String, object: Handle) -> bool {
+    let named = server::here().zip(object.member());
+    named.is_some_and(|(server, member)| server.table().name(name, member))
+}
+
+/// Runs in the server.
+fn take_name(name: String) -> bool {
+    server::here().is_some_and(|server| server.table().unname(&name))
+}
+
+/// Runs in the server: the object, and the type of its proxies.
+fn find_name(name: String) -> Option<(Handle, String)> {
+    let server = server::here()?;
+    let member = server.table().named(&name)?;
+    let proxy = member.proxy().to_owned();
+    Some((Handle::here(server, member), proxy))
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.client.front().reception().close();
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager").field("process", &self.process).finish()
+    }
+}

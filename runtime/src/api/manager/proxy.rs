@@ -1,0 +1,170 @@
+//! What all proxies are made of.
+
+use std::any::type_name;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
+
+use super::batch::{Batch, Later};
+use super::error::ManagerError;
+use crate::manage::call::{self, Call};
+use crate::manage::class::Managed;
+use crate::manage::handle::Handle;
+use crate::manage::server::{CLEAR_POISON, IS_POISONED};
+use crate::shm::heap::layout_of;
+
+/// A handle on a managed value of type `T`: what the typed proxies are made of.
+///
+/// It can be cloned, sent in calls and results, through queues and pipes, and be inside other managed
+/// values. The value lives as long as a proxy does, in whatever process.
+pub struct Proxy<T> {
+    handle: Handle,
+    of: PhantomData<fn() -> T>,
+}
+
+/// A typed proxy: [`Dict`](super::Dict) and its kin, and what [`#[managed]`](macro@crate::managed) makes.
+///
+/// It doesn't name the type of the values, which may be a private one, while its handle is public.
+pub trait ManagedProxy: Sized {
+    /// Tells the types of values apart.
+    #[doc(hidden)]
+    fn layout() -> u64;
+
+    /// The proxy that a handle on a value of this type is.
+    #[doc(hidden)]
+    fn from_handle(handle: Handle) -> Self;
+
+    /// The handle that it is made of.
+    #[doc(hidden)]
+    fn as_handle(&self) -> &Handle;
+}
+
+impl<T: Managed> ManagedProxy for Proxy<T> {
+    fn layout() -> u64 {
+        layout_of::<T>()
+    }
+
+    fn from_handle(handle: Handle) -> Self {
+        Self::new(handle)
+    }
+
+    fn as_handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl<T> Proxy<T> {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self { handle, of: PhantomData }
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl<T: Managed> Proxy<T> {
+    /// Calls a method. For what `#[managed]` makes.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    #[doc(hidden)]
+    pub fn call<A, R>(&self, method: Call<T, A, R>, args: &A) -> Result<R, ManagerError> {
+        let called = self.handle.call(
+            method.number(),
+            |out| method.encode_args(args, out),
+            |bytes| method.decode_result(bytes),
+        );
+        called.map_err(|fault| ManagerError::new(fault, described(method)))
+    }
+
+    /// Calls a method with arguments that are encoded as its own are.
+    pub(super) fn call_as<A, R>(
+        &self,
+        method: Call<T, A, R>,
+        args: &impl Serialize,
+    ) -> Result<R, ManagerError> {
+        let called = self.handle.call(
+            method.number(),
+            |out| call::encode(args, out),
+            |bytes| method.decode_result(bytes),
+        );
+        called.map_err(|fault| ManagerError::new(fault, described(method)))
+    }
+
+    /// Calls a method in a batch. For what `#[managed]` makes.
+    #[doc(hidden)]
+    pub fn call_later<A, R>(&self, batch: &Batch, method: Call<T, A, R>, args: &A) -> Later<R> {
+        batch.push(&self.handle, method, |out| method.encode_args(args, out))
+    }
+
+    /// As [`call_as`](Self::call_as), in a batch.
+    pub(super) fn call_later_as<A, R>(
+        &self,
+        batch: &Batch,
+        method: Call<T, A, R>,
+        args: &impl Serialize,
+    ) -> Later<R> {
+        batch.push(&self.handle, method, |out| call::encode(args, out))
+    }
+
+    /// Whether calls fail since a method has panicked while it was changing the value.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn is_poisoned(&self) -> Result<bool, ManagerError> {
+        self.ask(IS_POISONED, "is_poisoned")
+    }
+
+    /// Lets calls through again after a panic: the caller knows that the value is in order, or doesn't mind.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub fn clear_poison(&self) -> Result<(), ManagerError> {
+        self.ask(CLEAR_POISON, "clear_poison")
+    }
+
+    fn ask<R: DeserializeOwned>(&self, method: u16, name: &str) -> Result<R, ManagerError> {
+        let asked = self.handle.call(method, |_| Ok(Vec::new()), call::decode);
+        asked.map_err(|fault| ManagerError::new(fault, format!("{}::{name}", T::CLASS.name())))
+    }
+}
+
+/// Which method of which type, for errors.
+fn described<T: Managed, A, R>(method: Call<T, A, R>) -> String {
+    format!("{}::{}", T::CLASS.name(), method.name())
+}
+
+impl<T> Clone for Proxy<T> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone(), of: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Proxy<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy<{}>({:?})", type_name::<T>(), self.handle.entry())
+    }
+}
+
+impl<T> Serialize for Proxy<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.handle.serialize(serializer)
+    }
+}
+
+impl<'de, T: Managed> Deserialize<'de> for Proxy<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let handle = Handle::deserialize(deserializer)?;
+        if !handle.is_on(layout_of::<T>()) {
+            return Err(D::Error::custom(format_args!(
+                "the handle {:?} is one on another type than {}",
+                handle.entry(),
+                type_name::<T>()
+            )));
+        }
+        Ok(Self::new(handle))
+    }
+}

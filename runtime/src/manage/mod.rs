@@ -1,0 +1,33 @@
+//! The server that owns managed objects, and how processes call their methods.
+//!
+//! ```text
+//!  client process                              server process
+//!  --------------                              --------------
+//!  api/manager       Dict::get
+//!  handle.rs         Handle::call              encodes object, method, arguments
+//!  client.rs         exchange  ------------->  server.rs    the leader finds it: next, execute
+//!                    a pair of rings           table.rs     the object
+//!                                              class.rs     Slot: decode, lock, call, encode
+//!                    wait      <-------------  caller.rs    answer
+//! ```
+//!
+//! - `class` says what a managed type is to the server, `call` what one of its methods is to both sides,
+//!   `registry` lists the types under `#[managed]`, `protocol` says how requests look as bytes.
+//! - `front` is where a server is found, `turn` which of its threads serves, `rest` how both sides wait.
+//! - `table` knows when an object dies; `waiting` is for methods that wait.
+
+pub(crate) mod call;
+mod caller;
+pub(crate) mod class;
+pub(crate) mod client;
+pub(crate) mod front;
+pub(crate) mod handle;
+pub(crate) mod protocol;
+pub(crate) mod registry;
+mod rest;
+pub(crate) mod server;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+mod turn;
+pub(crate) mod waiting;
