@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Kind, PanicInfo};
 use crate::manage::protocol::Fault;
 
 /// Why a call of a managed object has no result.
 ///
 /// With `?` it becomes an [`Error`], which knows [`Error::panic`], [`Error::is_poisoned`] and
-/// [`Error::is_disconnected`].
+/// [`Error::is_disconnected`]. A task can return it: it can be sent.
 ///
 /// ```
 /// use procession::{Manager, ManagerError};
@@ -21,7 +23,7 @@ use crate::manage::protocol::Fault;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ManagerError {
     /// The method panicked. If it could change the object, the object is poisoned.
