@@ -209,6 +209,68 @@ fn a_queue_is_joined_when_all_is_done() {
     });
 }
 
+/// Says when it is dropped.
+struct Farewell(procession::Queue<u32>);
+
+#[managed]
+impl Farewell {
+    pub fn new(to: procession::Queue<u32>) -> Self {
+        Self(to)
+    }
+
+    pub fn look(&self) -> u32 {
+        self.0.len() as u32
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.put(1).unwrap();
+    }
+}
+
+#[test]
+fn what_is_left_is_dropped_with_the_server() {
+    alone(|| {
+        let told = procession::Queue::unbounded().unwrap();
+        let manager = Manager::new().unwrap();
+        let farewell = FarewellProxy::new(&manager, told.clone()).unwrap();
+        assert_eq!(farewell.look().unwrap(), 0);
+        manager.shutdown().unwrap();
+        assert_eq!(told.try_get().unwrap(), 1);
+        assert!(told.try_get().is_err());
+    });
+}
+
+/// A list that a queue has given away lives until the answer is sent, however long the rest of its batch takes.
+#[test]
+fn what_is_in_an_answer_lives_until_it_is_sent() {
+    with_manager(|manager| {
+        let lists: Queue<List<u64>> = manager.queue(None).unwrap();
+        lists.put(manager.list(vec![1, 2, 3]).unwrap()).unwrap();
+        let other: Queue<u64> = manager.queue(None).unwrap();
+        thread::scope(|scope| {
+            let batch = scope.spawn(|| {
+                manager
+                    .batch(|tx| (lists.on(tx).get(), other.on(tx).get()))
+                    .unwrap()
+                    .0
+                    .get()
+                    .unwrap()
+                    .len()
+                    .unwrap()
+            });
+            wait_until("the list is taken", || lists.len().unwrap() == 0);
+            // The server looks after the dead between requests.
+            for _ in 0..2000 {
+                assert_eq!(other.len().unwrap(), 0);
+            }
+            other.put(7).unwrap();
+            assert_eq!(batch.join().unwrap(), 3);
+        });
+    });
+}
+
 #[test]
 fn proxies_nest() {
     with_manager(|manager| {

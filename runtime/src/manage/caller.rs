@@ -12,9 +12,10 @@
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::protocol::Breach;
+use super::protocol::{self, Breach, Fault};
 use crate::shm::channel::Patience;
 use crate::shm::heap::{Object, parcel};
+use crate::shm::ring::RingError;
 use crate::transport::pipe::Pipe;
 
 const IDLE: u8 = 0;
@@ -86,7 +87,19 @@ impl Caller {
     pub(crate) fn answer(&self, reply: &[u8], handles: &[Object]) {
         // First: the next request may be there before this thread runs again, and the leader must see it.
         self.state.store(IDLE, Release);
-        if self.pipe.outgoing().send(reply, handles, Patience::None).is_err() {
+        let send = |reply: &[u8], handles: &[Object]| {
+            self.pipe.outgoing().send(reply, handles, Patience::None)
+        };
+        let sent = match send(reply, handles) {
+            Err(RingError::Memory(error)) => {
+                let text = format!("its result can't be sent, and is lost: {error}");
+                let mut refusal = Vec::new();
+                protocol::reply(&mut refusal, |_| Err::<(), _>(Fault::Refused(text)));
+                send(&refusal, &[])
+            }
+            sent => sent,
+        };
+        if sent.is_err() {
             self.end();
         }
     }

@@ -9,8 +9,6 @@
 //! ```
 
 use std::io;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::shm::channel::{self, Channel, Patience};
@@ -31,8 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// See the file's head.
 pub(crate) struct Front {
     channel: Channel,
-    /// Whether the server has found the ring damaged: then nobody can connect any more.
-    is_damaged: AtomicBool,
 }
 
 /// What was found there.
@@ -62,7 +58,7 @@ impl Front {
         if !object.is(Kind::Reception, 0) {
             return Err(io::Error::other("the handle is not one of a manager's server"));
         }
-        Ok(Self { channel: Channel::new(object, 0)?, is_damaged: AtomicBool::new(false) })
+        Ok(Self { channel: Channel::new(object, 0)? })
     }
 
     pub(crate) fn object(&self) -> &Object {
@@ -90,8 +86,12 @@ impl Front {
     /// Offers a connection; gives the client's end.
     ///
     /// # Errors
-    /// There is no memory, or the server has gone.
+    /// There is no memory, the server has gone, or a process has damaged the way to it.
     pub(crate) fn connect(&self) -> io::Result<Pipe> {
+        if self.reception().is_damaged() {
+            let text = "a process of the program has damaged the way to the manager's server";
+            return Err(io::Error::other(text));
+        }
         let [mine, its] = Pipe::pair([0; 2])?;
         let mut bytes = vec![CONNECT];
         let (encoded, handles) = passing::collecting(|| codec::encode(&its.objects(), &mut bytes));
@@ -120,7 +120,7 @@ impl Front {
 
     /// Whether there may be something.
     pub(crate) fn has_news(&self) -> bool {
-        self.channel.ring().len() > 0 && !self.is_damaged.load(Relaxed)
+        self.channel.ring().len() > 0 && !self.reception().is_damaged()
     }
 
     /// The next message; `bytes` is room for it.
@@ -129,9 +129,14 @@ impl Front {
         // Whatever is wrong with a message, the next one may be better.
         let parcel = match self.channel.receive(bytes, Patience::None) {
             Ok(parcel) => parcel,
-            Err(RingError::Memory(_)) => return Some(News::Garbage),
-            Err(RingError::Corrupt) => {
-                self.is_damaged.store(true, Relaxed);
+            // Its sender is gone, and it is past.
+            Err(RingError::Memory(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Some(News::Garbage);
+            }
+            // The system refuses: it is tried again.
+            Err(RingError::Memory(error)) if error.raw_os_error().is_some() => return None,
+            Err(RingError::Corrupt | RingError::Memory(_)) => {
+                self.reception().damage();
                 return None;
             }
             Err(_) => return None,
@@ -153,7 +158,8 @@ impl Front {
 
     /// Nothing can be sent any more.
     pub(crate) fn close(&self) {
-        self.channel.ring().close(&self.channel);
+        // Without a lock, which a process that was stopped may have.
+        self.channel.ring().hang_up();
     }
 }
 

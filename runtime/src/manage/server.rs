@@ -109,6 +109,10 @@ pub(crate) fn serve(front: Front) -> io::Result<()> {
     server.front.reception().alarm.ring(u32::MAX);
     server.watch();
     server.front.close();
+    for member in server.table.take_all() {
+        // Nobody is left to be told of its panic; stderr is.
+        let _ = panics::catch(|| drop(member));
+    }
     Ok(())
 }
 
@@ -214,7 +218,7 @@ impl Server {
             if routine == 0 {
                 routine = ROUTINE;
                 self.admit(desk);
-                if self.table.has_suspects() && !self.bury() {
+                if !self.bury() {
                     return;
                 }
             }

@@ -8,7 +8,7 @@
 //! - while somebody else holds its entry,
 //! - while there is a reference,
 //! - while it has a public name,
-//! - while one of its methods runs.
+//! - while one of its methods runs, or a handle on it is in an answer that isn't sent yet.
 //!
 //! Whenever one of the first three ends, the object is a *suspect*, which the server looks at between two
 //! requests. (Objects that refer to each other in a circle live as long as the server.)
@@ -135,11 +135,14 @@ impl Table {
         !locked(&self.suspects).is_empty()
     }
 
-    /// Takes out the objects that nobody has any more, for the caller to drop. Those whose methods run stay
-    /// suspects.
+    /// Takes out the objects that nobody has any more, for the caller to drop. Those that are in use here, and
+    /// that nobody else holds, stay suspects.
     pub(crate) fn take_unclaimed(&self) -> Vec<Arc<Member>> {
         let mut suspects = std::mem::take(&mut *locked(&self.suspects));
         let mut unclaimed = Vec::new();
+        if suspects.is_empty() {
+            return unclaimed;
+        }
         {
             let mut members = locked(&self.members);
             suspects.retain(|id| {
@@ -147,21 +150,28 @@ impl Table {
                 if member.references.load(Acquire) > 0 || member.names.load(Acquire) > 0 {
                     return false;
                 }
-                // Whoever runs a method may be about to send a handle to somebody. So this comes first;
-                // and nobody begins one while the members are locked.
-                if Arc::strong_count(member) > 1 {
-                    return true;
-                }
+                // A method runs, or a handle is in an answer that isn't sent yet: either may be about to be
+                // somebody else's. So this comes before the next look; and nobody begins anything while the
+                // members are locked.
+                let is_in_use = Arc::strong_count(member) > 1 || !member.entry.is_only_handle();
                 fence(Acquire);
                 if member.entry.is_held_elsewhere() {
+                    // Whoever that is will tell.
                     return false;
                 }
-                unclaimed.extend(members.remove(id));
-                false
+                if !is_in_use {
+                    unclaimed.extend(members.remove(id));
+                }
+                is_in_use
             });
         }
         locked(&self.suspects).append(&mut suspects);
         unclaimed
+    }
+
+    /// Takes all out, at the end.
+    pub(crate) fn take_all(&self) -> Vec<Arc<Member>> {
+        locked(&self.members).drain().map(|(_, member)| member).collect()
     }
 }
 
@@ -189,6 +199,11 @@ mod tests {
         let running = member(&table);
         let id = running.entry().id();
         assert!(table.take_unclaimed().is_empty() && table.has_suspects());
+        let in_an_answer = running.entry().clone();
+        drop(running);
+        assert!(table.take_unclaimed().is_empty() && table.has_suspects());
+        let running = table.get(id).unwrap();
+        drop(in_an_answer);
         let message = parcel::pack(None, std::slice::from_ref(running.entry()), &[]).unwrap();
         drop(running);
         assert!(table.take_unclaimed().is_empty());

@@ -1,7 +1,8 @@
 //! What clients and the server of a manager tell each other besides messages: two bells, and who serves.
 //!
 //! It lies in the inline bytes of an object, whose block has the ring in which connections are offered.
-//! Every process of the family can write to it, so it only ever hints: a false ring is a look in vain.
+//! Every process of the family can write to it. A false ring is a look in vain; but whoever says that the
+//! manager has gone ends the server.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -21,6 +22,8 @@ pub(crate) struct Reception<P: Platform> {
     closing: P::U32,
     /// Whether somebody could not say what it has let go, so that the server has to look for itself.
     missed: P::U32,
+    /// Whether the server has found the ring of messages damaged: then nobody can connect any more.
+    damaged: P::U32,
     /// Counts requests, for clients who wonder what others did with a processor.
     served: P::U32,
 }
@@ -45,6 +48,16 @@ impl<P: Platform> Reception<P> {
     /// Whether the server was asked to end.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Acquire) != 0
+    }
+
+    /// The ring of messages is damaged.
+    pub(crate) fn damage(&self) {
+        self.damaged.store(1, Release);
+    }
+
+    /// Whether the server has found it damaged.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Acquire) != 0
     }
 
     /// The server begins with its next request.
