@@ -410,6 +410,10 @@ impl Manager {
     ) -> Result<(), ManagerError> {
         let name = name.into();
         let handle = object.as_handle().clone();
+        if !handle.is_on_way(&self.way()) {
+            let text = format!("the name `{name}` is for an object of another manager");
+            return Err(ManagerError::Refused(text));
+        }
         match self.run(give_name, (name.clone(), handle))? {
             true => Ok(()),
             false => Err(ManagerError::Refused(format!("the name `{name}` is in use"))),
