@@ -172,8 +172,8 @@ fn is_late<T: Debug>(result: &AsyncResult<T>, case: impl Debug) {
 }
 
 /// What can be denied of an item that was sent.
-const OF_SENT: [Deed; 6] =
-    [Deed::BeginLater, Deed::NeverBegin, Deed::Fill, Deed::Chat, Deed::Unprepare, Deed::Everything];
+const OF_SENT: [Deed; 5] =
+    [Deed::BeginLater, Deed::NeverBegin, Deed::Fill, Deed::Chat, Deed::Everything];
 
 #[test]
 fn a_time_limit_of_a_call() {

@@ -196,6 +196,7 @@ impl Core {
             let is_long = tail.is_some();
             let Some(work) = jobs.get(key) else {
                 news.free(tail);
+                *is_calm &= !(is_long && worker.shrink_later());
                 continue;
             };
             worker.latest = Some(work.job.spec.callee);
@@ -210,9 +211,7 @@ impl Core {
                     false
                 }
             };
-            if is_long {
-                *is_calm &= !worker.shrink_later();
-            }
+            *is_calm &= !(is_long && worker.shrink_later());
             if work.is_settled() {
                 return Next::Settled(key);
             }

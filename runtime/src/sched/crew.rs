@@ -262,13 +262,14 @@ impl Crew {
             children::remove(self);
         }
         news.arenas.into_iter().for_each(|arena| self.arenas.give_back(arena));
-        drop(news.freed);
         for waker in news.wakers {
             // The user's code: its panic must not take the lead or the supervisor with it.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
                 std::mem::forget(payload);
             }
         }
+        // Last: it takes long.
+        drop(news.freed);
     }
 
     /// Waits; false when the time is over first. The caller leads where nobody else does.
