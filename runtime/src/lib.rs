@@ -289,6 +289,9 @@ pub use procession_macros::task;
 /// be half changed: it is poisoned, as std's `RwLock` would be, and further calls fail until somebody calls
 /// `clear_poison`.
 ///
+/// A method can call other managed values, through handles. It must not call its own value, which is busy with
+/// it: it would wait for itself for ever. Nor must two values call each other in a circle.
+///
 /// Public methods that can't be called from another process, and are meant for their own only, go to another
 /// `impl` block, without the attribute.
 ///

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 #![allow(unreachable_pub, reason = "a managed type's methods are `pub`")]
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,11 @@ impl Worker {
         self.steps += 1;
         assert!(self.steps <= limit, "{} steps are too many", self.steps);
         self.steps
+    }
+
+    pub fn crawl(&mut self, micros: u64) {
+        thread::sleep(Duration::from_micros(micros));
+        self.steps += 1;
     }
 
     pub fn look(&self, limit: u64) -> u64 {
@@ -397,6 +403,40 @@ fn an_interrupt_does_not_end_the_server() {
             kill(Pid::from_raw(manager.pid() as i32), Signal::SIGINT).unwrap();
             assert_eq!(value.get().unwrap(), 1);
         }
+    });
+}
+
+#[test]
+fn an_object_that_many_want_alone_holds_up_no_other() {
+    alone(|| {
+        let manager = Manager::new().unwrap();
+        let (value, worker) = (manager.value(0_u32).unwrap(), WorkerProxy::new(&manager).unwrap());
+        let ends = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let crowd: Vec<_> = (0..12)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut count = 0;
+                        while !ends.load(Relaxed) {
+                            worker.crawl(20_000).unwrap();
+                            count += 1;
+                        }
+                        count
+                    })
+                })
+                .collect();
+            let begin = Instant::now();
+            for i in 0..500 {
+                value.set(i).unwrap();
+                assert_eq!(value.get().unwrap(), i);
+            }
+            // Were they to wait for the object, each for a method's time, this would take twenty seconds.
+            let calls = begin.elapsed();
+            ends.store(true, Relaxed);
+            let counts: Vec<u64> = crowd.into_iter().map(|one| one.join().unwrap()).collect();
+            assert!(calls < Duration::from_secs(5), "{calls:?}, {counts:?}");
+            assert_eq!(worker.look(u64::MAX).unwrap(), counts.iter().sum::<u64>());
+        });
     });
 }
 

@@ -48,6 +48,38 @@ fn an_event_lets_all_go() {
     });
 }
 
+#[test]
+fn a_pulse_of_an_event_lets_go_all_who_wait() {
+    with_manager(|manager| {
+        let event = manager.event().unwrap();
+        thread::scope(|scope| {
+            let all: Vec<_> = (0..6).map(|_| scope.spawn(|| event.wait().unwrap())).collect();
+            while all.iter().any(|one| !one.is_finished()) {
+                // Both in one message: nobody who waits has run between them. Who comes later needs another.
+                let pulse = manager.batch(|tx| (event.on(tx).set(), event.on(tx).clear()));
+                assert!(pulse.is_ok());
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        assert!(!event.is_set().unwrap());
+    });
+}
+
+#[test]
+fn what_would_wait_for_ever_is_refused() {
+    with_manager(|manager| {
+        for error in [
+            manager.queue::<u8>(Some(0)).unwrap_err(),
+            manager.joinable_queue::<u8>(Some(0)).unwrap_err(),
+            manager.barrier(0).unwrap_err(),
+        ] {
+            assert!(matches!(error, ManagerError::Refused(_)), "{error}");
+            assert!(error.to_string().contains("at least one"), "{error}");
+        }
+        assert_eq!(manager.barrier(1).unwrap().wait().unwrap(), Some(0));
+    });
+}
+
 #[task]
 fn count_under_lock(lock: Lock, count: Value<u64>, times: u64) {
     for _ in 0..times {

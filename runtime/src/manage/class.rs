@@ -3,8 +3,10 @@
 //! A [`Slot`] owns one value, behind a lock: methods with `&self` run side by side, those with `&mut self`
 //! alone. The server knows it as a [`dyn Object`](Object), and knows nothing of the type.
 //!
-//! - Arguments are decoded before the lock is taken, and results encoded when it was given back: nobody
-//!   waits for that, and nothing that a client sends can poison an object before its method has begun.
+//! - Arguments are decoded before the lock is taken: nobody waits for that, and nothing that a client sends
+//!   can poison an object before its method has begun. Results are encoded when it was given back, but for
+//!   those that built-in methods borrow from the value.
+//! - Whoever has to wait for the lock [steps down](server::step_down) before: calls of other objects go on.
 //! - A panic of a method is the failure of that one call. It poisons the object if the method had it alone,
 //!   as with std's `RwLock`; from then on calls fail, until somebody clears that.
 //! - Numbers and bytes come from other processes, and are checked.
@@ -12,12 +14,13 @@
 use std::any::type_name;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::{self, Call};
+use super::server;
 use crate::error::PanicInfo;
 use crate::shm::heap;
 use crate::transport::codec;
@@ -216,7 +219,14 @@ impl<T> Slot<T> {
     /// # Errors
     /// It is poisoned.
     pub(crate) fn read(&self) -> Result<RwLockReadGuard<'_, T>, Failure> {
-        Ok(self.value.read()?)
+        match self.value.try_read() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Err(poisoned.into()),
+            Err(TryLockError::WouldBlock) => {
+                server::step_down();
+                Ok(self.value.read()?)
+            }
+        }
     }
 
     /// The value, alone.
@@ -224,7 +234,14 @@ impl<T> Slot<T> {
     /// # Errors
     /// It is poisoned.
     pub(crate) fn write(&self) -> Result<RwLockWriteGuard<'_, T>, Failure> {
-        Ok(self.value.write()?)
+        match self.value.try_write() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Err(poisoned.into()),
+            Err(TryLockError::WouldBlock) => {
+                server::step_down();
+                Ok(self.value.write()?)
+            }
+        }
     }
 }
 

@@ -31,7 +31,7 @@ impl State {
 
 impl From<usize> for Gate {
     fn from(parties: usize) -> Self {
-        Self { state: Awaited::new(State::default()), parties: parties.max(1) }
+        Self { state: Awaited::new(State::default()), parties }
     }
 }
 

@@ -1,10 +1,9 @@
 //! Conditions in a server: a lock, and those who have given it back until somebody notifies them.
 //!
-//! Each who waits has a ticket, which a notification takes away. Who dies while waiting passes on what was
-//! meant for it.
+//! Each who waits has a ticket, which a notification takes away. Who dies before it has the lock again passes
+//! on what was meant for it.
 
 use std::marker::PhantomData;
-use std::mem;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -161,14 +160,10 @@ impl Condition {
         limit: Option<Duration>,
     ) -> Result<(ConditionGuard<'g>, bool), ManagerError> {
         self.check(&guard);
-        match self.wait_as(guard.holder, limit) {
-            Ok(is_notified) => Ok((guard, is_notified)),
-            Err(error) => {
-                // The server has taken it back.
-                mem::forget(guard);
-                Err(error)
-            }
-        }
+        // On an error the guard is dropped: nobody knows whether the server has taken the lock back before,
+        // and giving back what isn't held does nothing.
+        let is_notified = self.wait_as(guard.holder, limit)?;
+        Ok((guard, is_notified))
     }
 
     /// Notifies so many of those who wait, at most, the first ones first; gives how many.

@@ -33,8 +33,9 @@ pub enum ManagerError {
         /// The panic.
         info: PanicInfo,
     },
-    /// A method that could change the object has panicked before, so that it may be half changed. Calls fail
-    /// until somebody calls `clear_poison`. Inside: which method of which type.
+    /// A method that could change the object has panicked before, or whoever held the lock has panicked or
+    /// died, so that things may be half changed. Calls fail until somebody calls `clear_poison`. Inside: which
+    /// method of which type.
     Poisoned(String),
     /// The server has gone: its manager was shut down or dropped, or somebody has killed it. Inside: which
     /// method of which type.
@@ -78,7 +79,7 @@ impl fmt::Display for ManagerError {
             Self::Panicked { call, info } => write!(f, "{call} panicked{info}"),
             Self::Poisoned(call) => write!(
                 f,
-                "{call}: the object is poisoned, as a method has panicked while it was changing it; \
+                "{call}: the object is poisoned: who was changing it, or held it, has panicked or died; \
                  `clear_poison` lets calls through again"
             ),
             Self::Lost(call) => write!(
@@ -114,7 +115,7 @@ impl From<ManagerError> for Error {
         match error {
             ManagerError::Panicked { call, info } => Self::new(Kind::Panic(info)).of_task(&call),
             ManagerError::Poisoned(_) => Self::new(Kind::Poisoned(
-                "the managed object is poisoned, as a method has panicked while it was changing it; \
+                "the managed object is poisoned: who was changing it, or held it, has panicked or died; \
                  `clear_poison` lets calls through again",
             )),
             ManagerError::Lost(_) => Self::new(Kind::Disconnected(text)),

@@ -7,16 +7,25 @@ use crate::manage::class::Failure;
 use crate::manage::waiting::Awaited;
 
 /// The flag, in the server.
-pub(super) struct Flag(Awaited<bool>);
+pub(super) struct Flag(Awaited<State>);
+
+#[derive(Default)]
+struct State {
+    is_set: bool,
+    /// How often it was set: who waits and runs only when it is clear again sees by this that it may go on.
+    sets: u64,
+}
 
 impl From<()> for Flag {
     fn from((): ()) -> Self {
-        Self(Awaited::new(false))
+        Self(Awaited::default())
     }
 }
 
 fn is_set_until(event: &Flag, limit: Option<Duration>) -> bool {
-    event.0.wait_until(deadline(limit), |is_set| is_set.then_some(())).is_some()
+    let before = event.0.lock().sets;
+    let may_go = |state: &mut State| (state.is_set || state.sets != before).then_some(());
+    event.0.wait_until(deadline(limit), may_go).is_some()
 }
 
 builtin! {
@@ -37,23 +46,26 @@ builtin! {
     pub struct Event<>, EventBatch of Flag
     where [];
 
-    /// Sets it: all who wait go on, and nobody waits until it is cleared.
+    /// Sets it: all who wait go on, even if it is cleared at once, and nobody waits until it is cleared.
     shared fn set(event) -> () {
-        *event.0.lock() = true;
+        let mut state = event.0.lock();
+        state.is_set = true;
+        state.sets += 1;
+        drop(state);
         event.0.changed_for_all();
     }
 
     /// Clears it.
     shared fn clear(event) -> () {
-        *event.0.lock() = false;
+        event.0.lock().is_set = false;
     }
 
     /// Whether it is set.
     shared fn is_set(event) -> bool {
-        *event.0.lock()
+        event.0.lock().is_set
     }
 
-    /// Waits until it is set.
+    /// Waits until it is set, or has been meanwhile.
     shared fn wait(event) -> () {
         if !is_set_until(event, None) {
             return Err(Failure::Abandoned);

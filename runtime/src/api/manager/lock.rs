@@ -131,15 +131,17 @@ impl Latch {
             .held
             .wait_until(deadline(limit), |held| (!held.tickets.contains(&ticket)).then_some(()));
         let is_noticed = noticed.is_some() || self.give_ticket_back(ticket);
-        if noticed.is_none() && server::caller_has_gone() {
+        let held_again = if noticed.is_none() && server::caller_has_gone() {
+            Err(Failure::Abandoned)
+        } else {
+            self.hold(me, false, None)
+        };
+        if is_noticed && matches!(held_again, Err(Failure::Abandoned)) {
             // What was meant for it is for another.
-            if is_noticed {
-                self.held.lock().tickets.pop_front();
-                self.held.changed_for_all();
-            }
-            return Err(Failure::Abandoned);
+            self.held.lock().tickets.pop_front();
+            self.held.changed_for_all();
         }
-        self.hold(me, false, None).map(|_| is_noticed)
+        held_again.map(|_| is_noticed)
     }
 
     /// Waits for a notice no more. True: it has come meanwhile.

@@ -109,6 +109,11 @@ use crate::shm::system::System;
 /// The server ends when the `Manager` is dropped or its process ends; then calls are
 /// [`ManagerError::Lost`]. It doesn't react to Ctrl-C.
 ///
+/// # Values that call each other
+/// A method of a managed value can call another one through a proxy. It must not call its own value, which is
+/// busy with it: with `&mut self` it would wait for itself for ever. Nor must two values call each other in a
+/// circle.
+///
 /// # Several calls at once
 /// [`batch`](Self::batch) sends any number of calls in one message.
 pub struct Manager {
@@ -214,18 +219,19 @@ impl Manager {
     /// A new queue, for so many items at most, or any number.
     ///
     /// # Errors
-    /// See [`ManagerError`].
+    /// There would be room for no item: [`ManagerError::Refused`]. See [`ManagerError`].
     pub fn queue<T>(&self, capacity: Option<usize>) -> Result<Queue<T>, ManagerError>
     where
         T: Payload + Send + Sync,
     {
+        queue::check_capacity(capacity)?;
         self.make::<Line<T>, _>(capacity)
     }
 
     /// A new queue that can be joined, for so many items at most, or any number.
     ///
     /// # Errors
-    /// See [`ManagerError`].
+    /// There would be room for no item: [`ManagerError::Refused`]. See [`ManagerError`].
     pub fn joinable_queue<T>(
         &self,
         capacity: Option<usize>,
@@ -233,6 +239,7 @@ impl Manager {
     where
         T: Payload + Send + Sync,
     {
+        queue::check_capacity(capacity)?;
         self.make::<Joinable<T>, _>(capacity)
     }
 
@@ -303,8 +310,11 @@ impl Manager {
     /// A new barrier for so many, at least one.
     ///
     /// # Errors
-    /// See [`ManagerError`].
+    /// It would be for nobody: [`ManagerError::Refused`]. See [`ManagerError`].
     pub fn barrier(&self, parties: usize) -> Result<Barrier, ManagerError> {
+        if parties == 0 {
+            return Err(ManagerError::Refused("a barrier is for at least one party".to_owned()));
+        }
         self.make::<barrier::Gate, _>(parties)
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::builtin::{builtin, deadline};
+use super::error::ManagerError;
 use crate::callable::task_fn::Payload;
 use crate::manage::class::Failure;
 use crate::manage::waiting::Awaited;
@@ -98,6 +99,14 @@ impl<T> Room<T> {
         let is_done = |state: &mut State<T>| (state.unfinished == 0).then_some(());
         self.state.wait_until(deadline(limit), is_done).is_some()
     }
+}
+
+/// Refuses a queue for no item: whoever puts one would wait for ever.
+pub(super) fn check_capacity(capacity: Option<usize>) -> Result<(), ManagerError> {
+    if capacity == Some(0) {
+        return Err(ManagerError::Refused("a queue needs room for at least one item".to_owned()));
+    }
+    Ok(())
 }
 
 /// The time that is over already: whoever waits until then only tries.
