@@ -1,5 +1,6 @@
 //! What all tests share: a watchdog, waiting on conditions, and a check that nothing is left behind.
 
+mod dispositions;
 pub mod fixtures;
 pub mod forge;
 pub mod gate;
@@ -45,6 +46,7 @@ fn alone_after<R>(
 ) -> R {
     let _alone = serial();
     let _watchdog = Watchdog::start();
+    dispositions::set_to_defaults();
     // What the first use of the crate makes and keeps: the supervisor and its descriptors.
     warm_up(&warm);
     wait_for_spares();
