@@ -102,9 +102,10 @@ fn report(
          ```sh\ncargo bench -p procession-benches -- --report\n```\n\n\
          and so are its charts; `--processes N` chooses the number of workers, which was {workers} \
          here. The peers take turns, row by row, for {rounds} rounds. A peer whose workers should be \
-         warm does a row of calls, maps or large data twice and is timed the second time: it has been \
-         idle for seconds, and its caches are cold by then. A figure is the median of the rounds, ± half of what lies between the quartiles as a part of it, and (n×) says how many \
-         times as fast procession is. What another machine, or a busy one, shows is different; the \
+         warm does a row of calls, maps, large data or a program twice and is timed the second time: it has \
+         been idle for seconds, and its caches are cold by then. A figure is the median of the rounds, ± \
+         half of what lies between the quartiles as a part of it, and (n×) says how many times as fast \
+         procession is. What another machine, or a busy one, shows is different; the \
          ratios carry over better than the times.\n\n\
          ## Goals\n\n{met} of {} are met.\n\n{}",
         verdicts.len(),

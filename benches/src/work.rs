@@ -289,10 +289,10 @@ impl Work {
         }
     }
 
-    /// Whether it is about workers that have just done the same.
+    /// Whether it is about workers that have just done the same, with what they read in the system's cache.
     pub(crate) fn is_of_warm_workers(self) -> bool {
-        matches!(self.section(), Section::Calls | Section::Maps | Section::Bulk)
-            && self != Self::ApplyAsleep
+        let warm = [Section::Calls, Section::Maps, Section::Bulk, Section::Programs];
+        warm.contains(&self.section()) && self != Self::ApplyAsleep
     }
 
     /// What its figure counts.
@@ -369,6 +369,8 @@ mod tests {
     #[test]
     fn only_what_is_about_sleep_is_timed_cold_among_calls() {
         assert!(Work::Apply.is_of_warm_workers());
+        // Otherwise who is first reads the files for all.
+        assert!(Work::Program(Program::HashTree).is_of_warm_workers());
         assert!(!Work::ApplyAsleep.is_of_warm_workers());
         assert!(!Work::StartAndJoin.is_of_warm_workers());
     }
