@@ -1,7 +1,6 @@
 //! Managers: values that live in a server and are worked on from many processes.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
-#![allow(unreachable_pub, reason = "a managed type's methods are `pub`")]
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;

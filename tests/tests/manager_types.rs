@@ -1,7 +1,6 @@
 //! The built-in types of managers, and those under `#[managed]`, as many processes use them.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
-#![allow(unreachable_pub, reason = "a managed type's methods are `pub`")]
 
 use std::collections::HashSet;
 use std::thread;

@@ -23,7 +23,9 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     let Model { block, conditions, .. } = model;
     let items = [handle(model), traits(model), batch(model), server(model)].concat();
     let conditions = quote!(#(#conditions)*);
+    // `pub` says what can be called from elsewhere, also where the module is private.
     quote! {
+        #[allow(unreachable_pub)]
         #block
         #(#conditions #items)*
     }
