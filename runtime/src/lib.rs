@@ -178,7 +178,8 @@ pub use crate::api::current::{
 pub use crate::api::imap::{Imap, ImapUnordered};
 pub use crate::api::listener::{AuthKey, Listener, connect, connect_timeout};
 pub use crate::api::manager::{
-    self, Batch, Dict, Later, List, ManagedProxy, Manager, ManagerError, Namespace, Set, Value,
+    self, Batch, Dict, Later, List, ManagedProxy, Manager, ManagerBuilder, ManagerError, Namespace,
+    Set, Value,
 };
 pub use crate::api::pipe::{pipe, pipe_one_way};
 pub use crate::api::poison::{Poisoned, TryLockError};

@@ -106,6 +106,10 @@ fn traits(model: &Model) -> Vec<TokenStream> {
                     <#private::Proxy<#managed> as #root::ManagedProxy>::layout()
                 }
 
+                fn described() -> #private::Vec<#private::String> {
+                    <#private::Proxy<#managed> as #root::ManagedProxy>::described()
+                }
+
                 fn from_handle(handle: #private::Handle) -> Self {
                     Self(#root::ManagedProxy::from_handle(handle))
                 }

@@ -2,16 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::os::linux::net::SocketAddrExt;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::transport::place::Place;
 
 /// Where a [`Listener`](crate::Listener) listens: a TCP port, a Unix socket's path, or a Unix socket's
 /// abstract name.
@@ -39,13 +38,6 @@ use crate::error::Error;
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Address(Place);
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub(super) enum Place {
-    Tcp { host: String, port: u16 },
-    Path(PathBuf),
-    Abstract(Vec<u8>),
-}
-
 impl Address {
     /// A TCP port of a host, which is a name or an IP address.
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
@@ -68,14 +60,10 @@ impl Address {
     }
 }
 
-/// The system's form of a path.
-pub(super) fn of_path(path: &Path) -> std::io::Result<net::SocketAddr> {
-    net::SocketAddr::from_pathname(path)
-}
-
-/// The system's form of an abstract name.
-pub(super) fn of_name(name: &[u8]) -> std::io::Result<net::SocketAddr> {
-    net::SocketAddr::from_abstract_name(name)
+impl From<Place> for Address {
+    fn from(place: Place) -> Self {
+        Self(place)
+    }
 }
 
 impl fmt::Display for Address {
@@ -132,14 +120,7 @@ fn no_address(text: &str) -> Error {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        let host = match address {
-            // The scope of a link-local address is part of what names the host.
-            SocketAddr::V6(address) if address.scope_id() != 0 => {
-                format!("{}%{}", address.ip(), address.scope_id())
-            }
-            address => IpAddr::to_string(&address.ip()),
-        };
-        Self::tcp(host, address.port())
+        Self(Place::of_tcp(address))
     }
 }
 

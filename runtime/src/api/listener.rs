@@ -1,21 +1,17 @@
 //! Connections between processes that aren't parent and child.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::address::{self, Address, Place};
+use super::address::Address;
 use super::connection::{Connection, after};
 use crate::error::{Error, Kind};
-use crate::os::socket;
 use crate::transport::auth::{self, AuthError, Key, Role};
-use crate::transport::door::{Door, Entrance};
-use crate::transport::stream::{self, StreamLink};
+use crate::transport::door::Door;
+use crate::transport::place::{self, Place, SocketFile};
+use crate::transport::stream::StreamLink;
 
 /// What [`Connection::set_limit`] is at first: far above what programs send, and below what brings a
 /// machine down.
@@ -42,7 +38,7 @@ impl AuthKey {
         Self(Key::new(bytes.as_ref()))
     }
 
-    fn usable(&self) -> Result<&Key, Error> {
+    pub(super) fn usable(&self) -> Result<&Key, Error> {
         if self.0.is_empty() {
             return Err(Error::usage(
                 "an empty key protects nothing; use at least 16 random bytes",
@@ -105,7 +101,7 @@ impl Listener {
     pub fn bind(address: impl Into<Address>, key: &AuthKey) -> Result<Self, Error> {
         let address = address.into();
         let key = key.usable()?;
-        let (entrance, local, file) = enter(&address).map_err(|error| {
+        let (entrance, local, file) = place::enter(address.place()).map_err(|error| {
             let hint = match (error.kind(), address.place()) {
                 (io::ErrorKind::AddrInUse, Place::Path(_)) => {
                     " (if no program listens there any more, remove the file)"
@@ -114,6 +110,7 @@ impl Listener {
             };
             Error::new(Kind::System(format!("can't listen at {address}: {error}{hint}")))
         })?;
+        let local = Address::from(local);
         let door = Door::open(entrance, key.clone())
             .map_err(|error| Error::system(&format!("can't listen at {local}"), &error))?;
         Ok(Self { door, address: local, _file: file })
@@ -193,7 +190,7 @@ pub fn connect_timeout<S, R>(
     let (address, deadline) = (address.into(), after(timeout));
     let key = key.usable()?;
     let what = || format!("can't connect to {address}");
-    let socket = reach(&address, deadline).map_err(|error| match error.kind() {
+    let socket = place::reach(address.place(), deadline).map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Error::new(Kind::Late(format!("{}: {error}", what()))),
         _ => Error::system(&what(), &error),
     })?;
@@ -210,7 +207,7 @@ fn connection<S, R>(
     Ok(Connection::new(Box::new(link), LIMIT))
 }
 
-fn described(error: &AuthError, what: impl Fn() -> String) -> Error {
+pub(super) fn described(error: &AuthError, what: impl Fn() -> String) -> Error {
     let text = format!("{}: {error}", what());
     Error::new(match error {
         AuthError::WrongKey
@@ -224,83 +221,19 @@ fn described(error: &AuthError, what: impl Fn() -> String) -> Error {
     })
 }
 
-fn enter(address: &Address) -> io::Result<(Entrance, Address, Option<SocketFile>)> {
-    Ok(match address.place() {
-        Place::Tcp { host, port } => {
-            let listener = TcpListener::bind((host.as_str(), *port))?;
-            let local = listener.local_addr()?.into();
-            (Entrance::Tcp(listener), local, None)
-        }
-        Place::Path(path) => {
-            let listener = UnixListener::bind_addr(&address::of_path(path)?)?;
-            (Entrance::Unix(listener), address.clone(), Some(SocketFile::at(path)?))
-        }
-        Place::Abstract(name) => {
-            let listener = UnixListener::bind_addr(&address::of_name(name)?)?;
-            (Entrance::Unix(listener), address.clone(), None)
-        }
-    })
-}
-
-/// Connects to the first of the host's addresses where somebody listens.
-fn reach(address: &Address, deadline: Option<Instant>) -> io::Result<UnixStream> {
-    let (host, port) = match address.place() {
-        Place::Tcp { host, port } => (host, port),
-        Place::Path(path) => return socket::connect_unix(&address::of_path(path)?, deadline),
-        Place::Abstract(name) => return socket::connect_unix(&address::of_name(name)?, deadline),
-    };
-    let mut result = Err(io::Error::other("the host has no address"));
-    for candidate in (host.as_str(), *port).to_socket_addrs()? {
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let stream = match left {
-            // std takes no time at all for a mistake.
-            Some(left) => {
-                TcpStream::connect_timeout(&candidate, left.max(Duration::from_millis(1)))
-            }
-            None => TcpStream::connect(candidate),
-        };
-        match stream {
-            Ok(stream) => return Ok(stream::from_tcp(stream)),
-            Err(error) => result = Err(error),
-        }
-    }
-    result
-}
-
-/// The file of a Unix socket, removed when it is dropped, if it is still the same one.
-struct SocketFile {
-    path: PathBuf,
-    id: (u64, u64),
-}
-
-impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        // The current directory may be another one by then.
-        let path = std::path::absolute(path)?;
-        Ok(Self { id: Self::id(&path)?, path })
-    }
-
-    fn id(path: &Path) -> io::Result<(u64, u64)> {
-        fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if Self::id(&self.path).is_ok_and(|id| id == self.id) {
-            // There is nobody to tell, and the next `bind` says what is in its way.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{self, UnixListener};
+    use std::path::PathBuf;
     use std::thread;
 
     use super::*;
     use crate::api::connection::{RecvError, SendError};
+    use crate::os::socket;
 
     type Client = Connection<String, u32>;
     type Server = Connection<u32, String>;
@@ -372,7 +305,7 @@ mod tests {
     fn clients_get_in_while_the_program_is_busy_and_strangers_hold_the_door() {
         let listener = Listener::bind(name("crowd"), &key()).unwrap();
         let place = format!("procession-{}-crowd", std::process::id());
-        let place = address::of_name(place.as_bytes()).unwrap();
+        let place = net::SocketAddr::from_abstract_name(place.as_bytes()).unwrap();
         let raw = || socket::connect_unix(&place, None).unwrap();
         // More than may be pending: they greet, they send half a greeting, they say nothing.
         let crowd: Vec<UnixStream> = (0..200)
@@ -433,7 +366,7 @@ mod tests {
         let wait = Duration::from_millis(2);
         let mut taken = Vec::new();
         for _ in 0..4300 {
-            let address = address::of_path(&path).unwrap();
+            let address = net::SocketAddr::from_pathname(&path).unwrap();
             match socket::connect_unix(&address, Some(Instant::now() + wait)) {
                 Ok(socket) => taken.push(socket),
                 Err(error) => {

@@ -13,6 +13,8 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::afar::peer;
+use super::handle::Handle;
 use crate::callable::task_fn::Payload;
 use crate::shm::heap;
 use crate::transport::codec::{self, passing};
@@ -29,7 +31,7 @@ pub struct Call<T, A, R> {
 }
 
 /// Appends a value, and hands out the handles in it, which are to be held until they have arrived.
-type Encode<V> = fn(&V, &mut Vec<u8>) -> Result<Vec<heap::Object>, codec::Error>;
+type Encode<V> = fn(&V, &mut Vec<u8>) -> Result<Held, codec::Error>;
 
 pub(crate) type Decode<V> = fn(&[u8]) -> Result<V, codec::Error>;
 
@@ -48,11 +50,7 @@ impl<T, A, R> Call<T, A, R> {
     ///
     /// # Errors
     /// As `codec::encode`; `out` is then as it was.
-    pub(crate) fn encode_args(
-        &self,
-        args: &A,
-        out: &mut Vec<u8>,
-    ) -> Result<Vec<heap::Object>, codec::Error> {
+    pub(crate) fn encode_args(&self, args: &A, out: &mut Vec<u8>) -> Result<Held, codec::Error> {
         (self.encode_args)(args, out)
     }
 
@@ -72,7 +70,7 @@ impl<T, A, R> Call<T, A, R> {
         &self,
         result: &R,
         out: &mut Vec<u8>,
-    ) -> Result<Vec<heap::Object>, codec::Error> {
+    ) -> Result<Held, codec::Error> {
         (self.encode_result)(result, out)
     }
 
@@ -135,17 +133,43 @@ impl<T, A, R> fmt::Debug for Call<T, A, R> {
     }
 }
 
-/// As [`codec::encode`], with the handles in the value.
-pub(crate) fn encode<V: Serialize>(
-    value: &V,
-    out: &mut Vec<u8>,
-) -> Result<Vec<heap::Object>, codec::Error> {
-    let (encoded, handles) = passing::collecting(|| codec::encode(value, out));
-    encoded.map(|()| handles)
+/// What is in a message besides bytes, to be held until that has arrived: handles on what the family shares,
+/// or, on the way through a socket, on managed objects alone.
+#[derive(Default)]
+pub(crate) struct Held {
+    pub(crate) objects: Vec<heap::Object>,
+    pub(crate) handles: Vec<Handle>,
+}
+
+impl Held {
+    /// Holds these, too.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.objects.extend(other.objects);
+        self.handles.extend(other.handles);
+    }
+}
+
+impl From<Vec<heap::Object>> for Held {
+    fn from(objects: Vec<heap::Object>) -> Self {
+        Self { objects, handles: Vec::new() }
+    }
+}
+
+/// As [`codec::encode`], with the handles in the value, for this thread's [peer](peer::current).
+pub(crate) fn encode<V: Serialize>(value: &V, out: &mut Vec<u8>) -> Result<Held, codec::Error> {
+    if let Some(peer) = peer::current() {
+        let ((), handles) = peer::coding(peer, || codec::encode(value, out))?;
+        return Ok(Held { objects: Vec::new(), handles });
+    }
+    let (encoded, objects) = passing::collecting(|| codec::encode(value, out));
+    encoded.map(|()| objects.into())
 }
 
 /// As [`codec::decode`], of values that may have handles in them.
 pub(crate) fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, codec::Error> {
+    if let Some(peer) = peer::current() {
+        return peer::coding(peer, || codec::decode(bytes)).map(|(value, _)| value);
+    }
     passing::receiving(|| codec::decode(bytes))
 }
 

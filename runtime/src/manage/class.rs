@@ -19,8 +19,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::call::{self, Call};
-use super::server;
+use super::call::{self, Call, Held};
+use super::{registry, server};
 use crate::error::PanicInfo;
 use crate::shm::heap;
 use crate::transport::codec;
@@ -99,13 +99,13 @@ impl<T> fmt::Debug for Method<T> {
 pub struct Invocation<'a> {
     args: &'a [u8],
     reply: &'a mut Vec<u8>,
-    handles: Vec<heap::Object>,
+    held: Held,
 }
 
 impl<'a> Invocation<'a> {
     /// A call with these arguments. The result will be appended to `reply`.
     pub(crate) fn new(args: &'a [u8], reply: &'a mut Vec<u8>) -> Self {
-        Self { args, reply, handles: Vec::new() }
+        Self { args, reply, held: Held::default() }
     }
 
     /// The arguments, a tuple.
@@ -121,13 +121,13 @@ impl<'a> Invocation<'a> {
     /// # Errors
     /// It can't be encoded; nothing is appended then.
     pub(crate) fn reply<R: Serialize>(&mut self, result: &R) -> Result<(), Failure> {
-        self.handles = call::encode(result, self.reply).map_err(Failure::Result)?;
+        self.held = call::encode(result, self.reply).map_err(Failure::Result)?;
         Ok(())
     }
 
     /// The handles in the result, to be held until it has arrived.
-    pub(crate) fn into_handles(self) -> Vec<heap::Object> {
-        self.handles
+    pub(crate) fn into_held(self) -> Held {
+        self.held
     }
 }
 
@@ -250,7 +250,7 @@ fn answer<T, A, R>(
     invocation: &mut Invocation<'_>,
     result: &R,
 ) -> Result<(), Failure> {
-    invocation.handles = call.encode_result(result, invocation.reply).map_err(Failure::Result)?;
+    invocation.held = call.encode_result(result, invocation.reply).map_err(Failure::Result)?;
     Ok(())
 }
 
@@ -284,6 +284,8 @@ pub struct Made {
     pub(crate) layout: u64,
     /// The proxy's type, for people.
     pub(crate) proxy: &'static str,
+    /// See [`described`].
+    pub(crate) described: fn() -> Vec<String>,
 }
 
 impl Made {
@@ -293,8 +295,21 @@ impl Made {
             object: Arc::new(Slot::new(value)),
             layout: heap::layout_of::<T>(),
             proxy: type_name::<T::Proxy>(),
+            described: described::<T>,
         }
     }
+}
+
+/// What programs that aren't of the same build compare: the type's name, and its methods with their
+/// signatures.
+pub(crate) fn described<T: Managed>() -> Vec<String> {
+    // A type under the attribute has a name that it may have in other programs, too.
+    let name = match registry::index_of::<T>() {
+        Some(_) => T::CLASS.name,
+        None => type_name::<T::Proxy>(),
+    };
+    let methods = T::CLASS.methods.iter().map(|method| format!("{method:?}"));
+    std::iter::once(name.to_owned()).chain(methods).collect()
 }
 
 impl Invocation<'_> {

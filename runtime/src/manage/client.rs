@@ -11,6 +11,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use super::call::Held;
 use super::front::Front;
 use super::protocol::Fault;
 use super::rest::{Rest, Step};
@@ -86,7 +87,7 @@ impl Client {
         &self,
         request: &[u8],
         handles: &[Object],
-        take: impl FnOnce(&mut Vec<u8>, Vec<Object>) -> R,
+        take: impl FnOnce(&mut Vec<u8>, Held) -> R,
     ) -> Result<R, Fault> {
         let mut line = self.line()?;
         line.pipe.outgoing().send(request, handles, Patience::of(None)).map_err(fault)?;
@@ -98,7 +99,8 @@ impl Client {
         if let Some(parcel) = &parcel {
             parcel::bytes(parcel, &mut line.reply).map_err(|error| refused(&error))?;
         }
-        let taken = take(&mut line.reply, parcel.into_iter().collect());
+        let held: Vec<_> = parcel.into_iter().collect();
+        let taken = take(&mut line.reply, held.into());
         if line.reply.capacity() > KEPT {
             line.reply = Vec::new();
         }

@@ -1,24 +1,32 @@
 //! A handle on a managed object, in any process.
 //!
-//! It travels as two handles of the heap: the server's reception, and the object's entry. In the process
-//! that serves, calls go straight to the table, and handles are [counted](super::table) there.
+//! Within the family it travels as two handles of the heap: the server's reception, and the object's entry.
+//! In the process that serves, calls go straight to the table, and handles are [counted](super::table) there.
+//!
+//! On a server [afar](super::afar), and on the way to it, it is the object's number; to other processes of
+//! the family it goes with all that they need to get there themselves.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
-use serde::ser::{Serialize, Serializer};
+use serde::ser::{Error as _, Serialize, Serializer};
 
-use super::call::{self, Call};
+use super::afar;
+use super::afar::client::Far;
+use super::afar::peer::{self, Peer};
+use super::afar::wire::{Target, Ticket};
+use super::call::{self, Call, Held};
 use super::client::Client;
-use super::front::Front;
+use super::maker;
 use super::protocol::{self, Fault};
 use super::server::{self, Server};
 use super::table::Member;
 use crate::callable::identity::callee_of;
 use crate::callable::task_fn::TaskFn;
-use crate::shm::heap::{Kind, Object};
-use crate::transport::codec;
+use crate::shm::heap::{Id, Kind, Object};
+use crate::transport::codec::{self, passing};
 use crate::transport::scratch;
 
 /// See the file's head.
@@ -29,6 +37,7 @@ pub struct Handle(Place);
 enum Place {
     There(Arc<Remote>),
     Here(Reference),
+    Afar(Arc<Far>),
 }
 
 /// The way to a server.
@@ -36,6 +45,7 @@ enum Place {
 pub(crate) enum Way {
     There(Arc<Client>),
     Here(&'static Server),
+    Afar(Arc<afar::client::Client>),
 }
 
 /// An object of another process.
@@ -43,6 +53,12 @@ struct Remote {
     client: Arc<Client>,
     /// None only while it is dropped.
     entry: Option<Object>,
+}
+
+impl Remote {
+    fn entry(&self) -> &Object {
+        self.entry.as_ref().expect("it is taken on drop")
+    }
 }
 
 impl Drop for Remote {
@@ -96,10 +112,11 @@ impl Way {
         }
     }
 
-    fn front(&self) -> &Front {
+    /// The peer of those who encode requests and decode results.
+    pub(crate) fn peer(&self) -> Option<Peer> {
         match self {
-            Self::There(client) => client.front(),
-            Self::Here(server) => server.front(),
+            Self::There(_) | Self::Here(_) => None,
+            Self::Afar(client) => Some(Peer::Server(Arc::clone(client))),
         }
     }
 
@@ -111,32 +128,48 @@ impl Way {
     pub(crate) fn exchange<R>(
         &self,
         request: &[u8],
-        handles: &[Object],
-        take: impl FnOnce(&mut Vec<u8>, Vec<Object>) -> R,
+        held: &Held,
+        take: impl FnOnce(&mut Vec<u8>, Held) -> R,
     ) -> Result<R, Fault> {
         match self {
-            Self::There(client) => client.exchange(request, handles, take),
+            Self::There(client) => client.exchange(request, &held.objects, take),
             Self::Here(server) => {
                 let mut reply = Vec::new();
-                let held = server.answer(request, &mut reply);
+                let held = server.answer(request, &mut reply, None);
                 let held = held.expect("a request that this process has made is one");
                 Ok(take(&mut reply, held))
             }
+            Self::Afar(client) => client.exchange(request, None, take),
         }
+    }
+
+    /// Has a request executed whose arguments `encode` appends, and takes the result by `decode`.
+    fn ask<R>(
+        &self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Held, codec::Error>,
+        decode: impl FnOnce(&[u8]) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        let ask = || {
+            scratch::with(|request| {
+                let held = encode(request).map_err(|error| data("its arguments", &error))?;
+                let take = |reply: &mut Vec<u8>, _held| decode(protocol::result(reply)?);
+                self.exchange(request, &held, take)?
+            })
+        };
+        peer::with(self.peer(), ask)
     }
 }
 
-/// Runs a callable of this program in the server.
+/// Runs a callable of this program in the server, a process of the family.
 ///
 /// # Errors
 /// See [`Fault`].
 pub(crate) fn run<M, F: TaskFn<M>>(way: &Way, f: &F, args: &F::Args) -> Result<F::Output, Fault> {
-    scratch::with(|request| {
+    let encode = |request: &mut Vec<u8>| {
         protocol::run(request, callee_of(f));
-        let handles = call::encode(args, request).map_err(|error| data("its arguments", &error))?;
-        let take = |reply: &mut Vec<u8>, _held| decoded(protocol::result(reply)?, call::decode);
-        way.exchange(request, &handles, take)?
-    })
+        call::encode(args, request)
+    };
+    way.ask(encode, |result| decoded(result, call::decode))
 }
 
 /// Has an object made by a constructor of a class in the table; gives the constructor's own result, and the
@@ -150,19 +183,71 @@ pub(crate) fn construct<T, A, R>(
     constructor: Call<T, A, R>,
     args: &A,
 ) -> Result<(R, Option<Handle>), Fault> {
-    scratch::with(|request| {
+    let encode = |request: &mut Vec<u8>| {
         protocol::construct(request, class, constructor.number());
-        let encoded = constructor.encode_args(args, request);
-        let handles = encoded.map_err(|error| data("its arguments", &error))?;
-        let take = |reply: &mut Vec<u8>, _held| {
-            let (own, handle) = protocol::made(protocol::result(reply)?)?;
-            let own = decoded(own, |bytes| constructor.decode_result(bytes))?;
-            let entry: Option<Object> = decoded(handle, call::decode)?;
-            let handle = entry.map(|entry| Handle::new(way.clone(), entry)).transpose();
-            Ok((own, handle.map_err(|error| Fault::Refused(error.to_string()))?))
-        };
-        way.exchange(request, &handles, take)?
+        constructor.encode_args(args, request)
+    };
+    way.ask(encode, |result| {
+        let (own, handle) = protocol::made(result)?;
+        let own = decoded(own, |bytes| constructor.decode_result(bytes))?;
+        Ok((own, decoded(handle, call::decode)?))
     })
+}
+
+/// Has an object made by a maker.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn make<A: Serialize>(way: &Way, maker: maker::Name, args: &A) -> Result<Handle, Fault> {
+    let encode = |request: &mut Vec<u8>| {
+        protocol::make(request, maker);
+        call::encode(&(args,), request)
+    };
+    way.ask(encode, |result| {
+        let made: Option<Handle> = decoded(protocol::made(result)?.1, call::decode)?;
+        made.ok_or_else(|| Fault::Refused("the manager has made nothing".to_owned()))
+    })
+}
+
+/// Gives an object a public name. False: it is in use.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn name(way: &Way, handle: &Handle, name: &str) -> Result<bool, Fault> {
+    if !handle.is_on_way(way) {
+        let text = format!("the name `{name}` is for an object of another manager");
+        return Err(Fault::Refused(text));
+    }
+    let encode = |request: &mut Vec<u8>| {
+        protocol::name(request, handle.id(), name);
+        Ok(Held::default())
+    };
+    way.ask(encode, |result| decoded(result, call::decode))
+}
+
+/// Takes a public name back. False: nothing had it.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn unname(way: &Way, name: &str) -> Result<bool, Fault> {
+    let encode = |request: &mut Vec<u8>| {
+        protocol::unname(request, name);
+        Ok(Held::default())
+    };
+    way.ask(encode, |result| decoded(result, call::decode))
+}
+
+/// The object with a public name, the type of its proxies, and what its class is
+/// [described](super::class::described) as.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn find(way: &Way, name: &str) -> Result<Option<(Handle, String, Vec<String>)>, Fault> {
+    let encode = |request: &mut Vec<u8>| {
+        protocol::find(request, name);
+        Ok(Held::default())
+    };
+    way.ask(encode, |result| decoded(result, call::decode))
 }
 
 impl Handle {
@@ -171,11 +256,16 @@ impl Handle {
         Self(Place::Here(Reference::new(server, member)))
     }
 
+    /// On an object of a server afar.
+    pub(crate) fn afar(far: Arc<Far>) -> Self {
+        Self(Place::Afar(far))
+    }
+
     /// From an object's entry, on the way on which it has come.
     ///
     /// # Errors
     /// The object has gone.
-    pub(crate) fn new(way: Way, entry: Object) -> io::Result<Self> {
+    fn new(way: Way, entry: Object) -> io::Result<Self> {
         if !entry.is_of(Kind::Managed) {
             return Err(io::Error::other("the handle is not one of a managed object"));
         }
@@ -186,34 +276,56 @@ impl Handle {
                 let member = server.table().get(entry.id()).ok_or_else(gone)?;
                 Place::Here(Reference::new(server, member))
             }
+            Way::Afar(_) => unreachable!("there objects have no entries"),
         }))
     }
 
     /// Whether the object is of the type with this [layout](crate::shm::heap::layout_of).
     pub(crate) fn is_on(&self, layout: u64) -> bool {
-        self.entry().is(Kind::Managed, layout)
+        self.layout() == layout
     }
 
-    pub(crate) fn entry(&self) -> &Object {
+    pub(crate) fn layout(&self) -> u64 {
         match &self.0 {
-            Place::There(remote) => remote.entry.as_ref().expect("it is taken on drop"),
-            Place::Here(reference) => reference.member.entry(),
+            Place::There(remote) => remote.entry().layout(),
+            Place::Here(reference) => reference.member.layout(),
+            Place::Afar(far) => far.layout(),
+        }
+    }
+
+    /// The object's number in its server.
+    pub(crate) fn id(&self) -> Id {
+        match &self.0 {
+            Place::There(remote) => remote.entry().id(),
+            Place::Here(reference) => reference.member.entry().id(),
+            Place::Afar(far) => far.id(),
         }
     }
 
     /// The object, in the process that serves.
     pub(crate) fn member(&self) -> Option<&Member> {
         match &self.0 {
-            Place::There(_) => None,
             Place::Here(reference) => Some(&reference.member),
+            Place::There(_) | Place::Afar(_) => None,
         }
+    }
+
+    /// Whether it is one of this client's, and its session's still.
+    pub(super) fn is_of(&self, client: &Arc<afar::client::Client>) -> bool {
+        matches!(&self.0, Place::Afar(far) if Arc::ptr_eq(far.client(), client) && far.is_there())
     }
 
     pub(crate) fn way(&self) -> Way {
         match &self.0 {
             Place::There(remote) => Way::There(Arc::clone(&remote.client)),
             Place::Here(reference) => Way::Here(reference.server),
+            Place::Afar(far) => Way::Afar(Arc::clone(far.client())),
         }
+    }
+
+    /// Whether both are on the same object.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.id() == other.id() && self.is_on_way(&other.way())
     }
 
     /// Whether its server is at the end of that way.
@@ -221,6 +333,7 @@ impl Handle {
         match (&self.0, way) {
             (Place::There(remote), Way::There(client)) => Arc::ptr_eq(&remote.client, client),
             (Place::Here(_), Way::Here(_)) => true,
+            (Place::Afar(far), Way::Afar(client)) => Arc::ptr_eq(far.client(), client),
             _ => false,
         }
     }
@@ -233,18 +346,27 @@ impl Handle {
     pub(crate) fn call<R>(
         &self,
         method: u16,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Object>, codec::Error>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Held, codec::Error>,
         decode: impl FnOnce(&[u8]) -> Result<R, codec::Error>,
     ) -> Result<R, Fault> {
-        scratch::with(|request| {
-            protocol::call(request, self.entry().id(), method);
-            let handles = encode(request).map_err(|error| data("its arguments", &error))?;
-            let take = |reply: &mut Vec<u8>, _held| decoded(protocol::result(reply)?, decode);
-            match &self.0 {
-                Place::There(remote) => remote.client.exchange(request, &handles, take)?,
-                Place::Here(_) => self.way().exchange(request, &handles, take)?,
-            }
-        })
+        let call = || {
+            scratch::with(|request| {
+                protocol::call(request, self.id(), method);
+                let held = encode(request).map_err(|error| data("its arguments", &error))?;
+                let take = |reply: &mut Vec<u8>, _held| decoded(protocol::result(reply)?, decode);
+                match &self.0 {
+                    Place::There(remote) => remote.client.exchange(request, &held.objects, take)?,
+                    Place::Here(_) => self.way().exchange(request, &held, take)?,
+                    Place::Afar(far) => {
+                        far.client().exchange(request, Some(far.session()), take)?
+                    }
+                }
+            })
+        };
+        match &self.0 {
+            Place::Afar(_) => peer::with(self.way().peer(), call),
+            _ => peer::with(None, call),
+        }
     }
 }
 
@@ -264,17 +386,65 @@ pub(crate) fn data(what: &str, error: &codec::Error) -> Fault {
     Fault::Data(format!("{what}: {error}"))
 }
 
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Id { index, generation } = self.id();
+        write!(f, "#{index}.{generation}")
+    }
+}
+
+/// How a handle goes from one process of the family to another.
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Form<Entry, Lent> {
+    /// The server's reception, and the object's entry.
+    Near(Entry, Entry),
+    /// What [`Far::lend`] gives.
+    Afar(Lent),
+}
+
 impl Serialize for Handle {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let way = self.way();
-        (way.front().object(), self.entry()).serialize(serializer)
+        if !passing::is_collecting() {
+            return peer::put(self).map_err(S::Error::custom)?.to_bits().serialize(serializer);
+        }
+        type To<'a> = Form<&'a Object, (&'a Target, Ticket, u64, &'a Object)>;
+        let form: To<'_> = match &self.0 {
+            Place::There(remote) => Form::Near(remote.client.front().object(), remote.entry()),
+            Place::Here(reference) => {
+                Form::Near(reference.server.front().object(), reference.member.entry())
+            }
+            Place::Afar(far) => {
+                let (target, ticket, id, entry) = far.lend().map_err(S::Error::custom)?;
+                Form::Afar((target, ticket, id.to_bits(), entry))
+            }
+        };
+        form.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Handle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (reception, entry) = <(Object, Object)>::deserialize(deserializer)?;
-        let handle = Way::of(reception).and_then(|way| Self::new(way, entry));
-        handle.map_err(D::Error::custom)
+        if !passing::is_receiving() {
+            let id = Id::from_bits(u64::deserialize(deserializer)?);
+            let found = id.ok_or("it is no object's number").and_then(peer::find);
+            return found.map_err(D::Error::custom);
+        }
+        match Form::<Object, (Target, Ticket, u64, Object)>::deserialize(deserializer)? {
+            Form::Near(reception, entry) => {
+                let handle = Way::of(reception).and_then(|way| Self::new(way, entry));
+                handle.map_err(D::Error::custom)
+            }
+            // The lender keeps the object until the entry is let go, here.
+            Form::Afar((target, ticket, id, _entry)) => {
+                let id = Id::from_bits(id)
+                    .ok_or_else(|| D::Error::custom("it is no object's number"))?;
+                let claimed = afar::client::Client::of(target).claim(ticket, id);
+                claimed.map_err(|fault| {
+                    D::Error::custom(format_args!(
+                        "the object can't be had from its manager: {fault:?}"
+                    ))
+                })
+            }
+        }
     }
 }

@@ -14,14 +14,17 @@
 //! - `class` says what a managed type is to the server, `call` what one of its methods is to both sides,
 //!   `registry` lists the types under `#[managed]`, `protocol` says how requests look as bytes.
 //! - `front` is where a server is found, `turn` which of its threads serves, `rest` how both sides wait.
+//! - `maker` makes values of built-in types, `afar` serves programs that come through sockets.
 //! - `table` knows when an object dies; `waiting` is for methods that wait.
 
+pub(crate) mod afar;
 pub(crate) mod call;
 mod caller;
 pub(crate) mod class;
 pub(crate) mod client;
 pub(crate) mod front;
 pub(crate) mod handle;
+pub(crate) mod maker;
 pub(crate) mod protocol;
 pub(crate) mod registry;
 mod rest;

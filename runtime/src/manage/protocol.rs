@@ -4,9 +4,13 @@
 //! request   CALL u8      | object u64 | method u16 | arguments
 //!           BATCH u8     | ( object u64 | method u16 | length u32 | arguments )*
 //!           CONSTRUCT u8 | class u32 | constructor u16 | arguments
-//!           RUN u8       | callee 17 bytes | arguments
+//!           MAKE u8      | maker 16 bytes | arguments
+//!           RUN u8       | callee 17 bytes | arguments               within the family alone
+//!           NAME u8      | object u64 | name
+//!           UNNAME u8    | name
+//!           FIND u8      | name
 //! reply     DONE u8      | result; of a batch ( DONE u8 | length u32 | result  or  FAILED u8 | length u32 | fault )*
-//!           of a constructor    length u32 | its own result | the object's handle, if there is one
+//!           of a constructor or maker    length u32 | its own result | the object's handle, if there is one
 //!           FAILED u8    | fault
 //! ```
 //!
@@ -16,6 +20,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::class::Failure;
+use super::maker;
 use crate::error::PanicInfo;
 use crate::shm::heap::Id;
 use crate::transport::codec;
@@ -25,6 +30,10 @@ const CALL: u8 = 1;
 const BATCH: u8 = 2;
 const CONSTRUCT: u8 = 3;
 const RUN: u8 = 4;
+const MAKE: u8 = 5;
+const NAME: u8 = 6;
+const UNNAME: u8 = 7;
+const FIND: u8 = 8;
 
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
@@ -39,7 +48,11 @@ pub(crate) enum Request<'a> {
     Call(Call<'a>),
     Batch(Calls<'a>),
     Construct { class: u32, constructor: u16, args: &'a [u8] },
+    Make { maker: maker::Name, args: &'a [u8] },
     Run { callee: Callee, args: &'a [u8] },
+    Name { object: Id, name: &'a str },
+    Unname { name: &'a str },
+    Find { name: &'a str },
 }
 
 /// A call of a method.
@@ -65,6 +78,10 @@ pub(crate) enum Fault {
     Refused(String),
     /// The server has gone.
     Lost,
+    /// There is no connection to the server, with the reason; nothing was executed.
+    Unreachable(String),
+    /// The connection has ended, and nobody knows whether the request was executed.
+    Interrupted,
 }
 
 impl From<Failure> for Fault {
@@ -125,6 +142,31 @@ pub(crate) fn run(out: &mut Vec<u8>, callee: Callee) {
     out.extend_from_slice(&callee.encode());
 }
 
+/// Begins the call of a maker; the arguments follow.
+pub(crate) fn make(out: &mut Vec<u8>, maker: maker::Name) {
+    out.push(MAKE);
+    out.extend_from_slice(&maker.encode());
+}
+
+/// Asks for a public name for an object.
+pub(crate) fn name(out: &mut Vec<u8>, object: Id, name: &str) {
+    out.push(NAME);
+    out.extend_from_slice(&object.to_bits().to_le_bytes());
+    out.extend_from_slice(name.as_bytes());
+}
+
+/// Asks to take a public name back.
+pub(crate) fn unname(out: &mut Vec<u8>, name: &str) {
+    out.push(UNNAME);
+    out.extend_from_slice(name.as_bytes());
+}
+
+/// Asks for the object with a public name.
+pub(crate) fn find(out: &mut Vec<u8>, name: &str) {
+    out.push(FIND);
+    out.extend_from_slice(name.as_bytes());
+}
+
 /// Appends the length of what `write` appends, and that.
 fn with_length<R>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let at = out.len();
@@ -156,6 +198,13 @@ impl<'a> Request<'a> {
                 let callee = Callee::decode(&take(&mut rest)?).ok_or(Breach)?;
                 Self::Run { callee, args: rest }
             }
+            MAKE => Self::Make { maker: maker::Name::decode(take(&mut rest)?), args: rest },
+            NAME => {
+                let object = object(&mut rest)?;
+                Self::Name { object, name: text(rest)? }
+            }
+            UNNAME => Self::Unname { name: text(rest)? },
+            FIND => Self::Find { name: text(rest)? },
             _ => return Err(Breach),
         })
     }
@@ -266,8 +315,15 @@ fn malformed() -> Fault {
 }
 
 fn target(rest: &mut &[u8]) -> Result<(Id, u16), Breach> {
-    let object = Id::from_bits(u64::from_le_bytes(take(rest)?)).ok_or(Breach)?;
-    Ok((object, u16::from_le_bytes(take(rest)?)))
+    Ok((object(rest)?, u16::from_le_bytes(take(rest)?)))
+}
+
+fn object(rest: &mut &[u8]) -> Result<Id, Breach> {
+    Id::from_bits(u64::from_le_bytes(take(rest)?)).ok_or(Breach)
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Breach> {
+    std::str::from_utf8(bytes).map_err(|_| Breach)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Breach> {

@@ -20,9 +20,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use serde::Serialize;
+
+use super::afar::host::{self, Listen};
+use super::afar::session::Session;
+use super::call::{self, Held};
 use super::caller::{Caller, Found};
 use super::class::{Failure, Invocation, Made};
 use super::front::{Front, News};
+use super::handle::Handle;
 use super::protocol::{self, Breach, Call, Calls, Fault, Request};
 use super::registry;
 use super::rest::{Rest, Step};
@@ -30,10 +36,10 @@ use super::table::{Member, Table};
 use super::turn::{self, Part, Successor, Turn};
 use crate::os::{clock, fault, signals};
 use crate::shm::bell::Bell;
-use crate::shm::heap;
+use crate::shm::heap::{self, Id};
 use crate::shm::platform::Platform;
 use crate::shm::system::System;
-use crate::transport::codec::{self, passing};
+use crate::transport::codec;
 use crate::worker::dispatch::{Args, Callee, RunError};
 use crate::worker::panics;
 
@@ -47,7 +53,7 @@ const SHORT_NAP: Duration = Duration::from_millis(10);
 const LONG: Duration = Duration::from_millis(1);
 
 /// The stack of a thread that runs methods: as much as tasks have.
-const STACK: usize = 8 << 20;
+pub(crate) const STACK: usize = 8 << 20;
 
 /// So many connections with requests after a long yield tell that clients had the processor.
 const CROWD: usize = 3;
@@ -101,13 +107,17 @@ pub(crate) fn here() -> Option<&'static Server> {
 ///
 /// # Errors
 /// It can't start a thread.
-pub(crate) fn serve(front: Front) -> io::Result<()> {
+pub(crate) fn serve(front: Front, listen: Option<Listen>) -> io::Result<()> {
     signals::leave_interrupts_to_the_parent();
     let server = HERE.get_or_init(|| Server::new(front));
     server.start_thread()?;
+    if let Some(listen) = listen {
+        host::open(server, listen)?;
+    }
     server.front.reception().serve();
     server.front.reception().alarm.ring(u32::MAX);
     server.watch();
+    host::close();
     server.front.close();
     for member in server.table.take_all() {
         // Nobody is left to be told of its panic; stderr is.
@@ -129,7 +139,7 @@ pub(crate) fn caller_has_gone() -> bool {
     EXECUTED.with_borrow(|executed| {
         let caller = executed.as_ref().and_then(|executed| executed.caller.as_ref());
         caller.is_some_and(|caller| !caller.is_there())
-    })
+    }) || host::caller_has_gone() == Some(true)
 }
 
 impl Server {
@@ -345,10 +355,10 @@ impl Server {
     fn execute(&'static self, caller: &Caller, desk: &mut Desk) {
         let done = caller.receive(&mut desk.request).and_then(|parcel| {
             desk.reply.clear();
-            let handles = self.answer(&desk.request, &mut desk.reply)?;
+            let held = self.answer(&desk.request, &mut desk.reply, None)?;
             // It has held the handles in the arguments until they were decoded.
             drop(parcel);
-            Ok(handles)
+            Ok(held.objects)
         });
         match done {
             // The next request may come as soon as the answer is sent.
@@ -358,25 +368,60 @@ impl Server {
         desk.tidy();
     }
 
-    /// Appends the reply to a request; gives the handles in it.
+    /// Appends the reply to a request, of the family or of a `session`; gives the handles in it.
     pub(crate) fn answer(
         &'static self,
         request: &[u8],
         reply: &mut Vec<u8>,
-    ) -> Result<Vec<heap::Object>, Breach> {
-        let handles = match Request::parse(request)? {
-            Request::Call(call) => protocol::reply(reply, |out| self.call(call, out)),
-            Request::Batch(calls) => Some(self.batch(calls, reply)?),
-            Request::Construct { class, constructor, args } => {
-                protocol::reply(reply, |out| self.construct(class, constructor, args, out))
-            }
+        session: Option<&Session>,
+    ) -> Result<Held, Breach> {
+        let held = match Request::parse(request)? {
+            Request::Call(call) => protocol::reply(reply, |out| self.call(call, session, out)),
+            Request::Batch(calls) => Some(self.batch(calls, session, reply)?),
+            Request::Construct { class, constructor, args } => protocol::reply(reply, |out| {
+                let entry = registry::entry(class).ok_or_else(other_program)?;
+                self.make(args, out, |invocation| entry.construct(constructor, invocation))
+            }),
+            Request::Make { maker, args } => protocol::reply(reply, |out| {
+                let maker = maker.resolve().ok_or_else(other_program)?;
+                self.make(args, out, |invocation| maker.make(invocation))
+            }),
+            // Not for anybody afar: it is any code of this program.
+            Request::Run { .. } if session.is_some() => return Err(Breach),
             Request::Run { callee, args } => protocol::reply(reply, |out| run(callee, args, out)),
+            Request::Name { object, name } => protocol::reply(reply, |out| {
+                let member = self.member(object, session)?;
+                encode(&self.table.name(name.to_owned(), &member), out)
+            }),
+            Request::Unname { name } => {
+                protocol::reply(reply, |out| encode(&self.table.unname(name), out))
+            }
+            Request::Find { name } => protocol::reply(reply, |out| {
+                let found = self.table.named(name).map(|member| {
+                    let (proxy, described) = (member.proxy(), member.described());
+                    (Handle::here(self, member), proxy, described)
+                });
+                encode(&found, out)
+            }),
         };
-        Ok(handles.unwrap_or_default())
+        Ok(held.unwrap_or_default())
     }
 
-    fn call(&self, call: Call<'_>, out: &mut Vec<u8>) -> Result<Vec<heap::Object>, Fault> {
-        let member = self.table.get(call.object).ok_or(Fault::Gone)?;
+    /// The object with this number, which a session can only reach if it was given that.
+    fn member(&self, object: Id, session: Option<&Session>) -> Result<Arc<Member>, Fault> {
+        if session.is_some_and(|session| !session.has(object)) {
+            return Err(Fault::Gone);
+        }
+        self.table.get(object).ok_or(Fault::Gone)
+    }
+
+    fn call(
+        &self,
+        call: Call<'_>,
+        session: Option<&Session>,
+        out: &mut Vec<u8>,
+    ) -> Result<Held, Fault> {
+        let member = self.member(call.object, session)?;
         if call.method >= IS_POISONED {
             if call.method == CLEAR_POISON {
                 member.object().clear_poison();
@@ -384,70 +429,70 @@ impl Server {
                 let is_poisoned = member.object().is_poisoned();
                 codec::encode(&is_poisoned, out).expect("a bool can be encoded");
             }
-            return Ok(Vec::new());
+            return Ok(Held::default());
         }
         let mut invocation = Invocation::new(call.args, out);
         member.object().call(call.method, &mut invocation)?;
-        Ok(invocation.into_handles())
+        Ok(invocation.into_held())
     }
 
-    fn batch(&self, calls: Calls<'_>, reply: &mut Vec<u8>) -> Result<Vec<heap::Object>, Breach> {
+    fn batch(
+        &self,
+        calls: Calls<'_>,
+        session: Option<&Session>,
+        reply: &mut Vec<u8>,
+    ) -> Result<Held, Breach> {
         protocol::batch_reply(reply);
-        let mut handles = Vec::new();
+        let mut held = Held::default();
         for call in calls {
             let call = call?;
-            let done = protocol::batched_reply(reply, |out| self.call(call, out));
-            handles.extend(done.into_iter().flatten());
+            let done = protocol::batched_reply(reply, |out| self.call(call, session, out));
+            held.extend(done.unwrap_or_default());
         }
-        Ok(handles)
+        Ok(held)
     }
 
-    fn construct(
-        &self,
-        class: u32,
-        constructor: u16,
+    /// Appends what a constructor gives, and the object's handle.
+    fn make(
+        &'static self,
         args: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Vec<heap::Object>, Fault> {
-        let entry = registry::entry(class).ok_or_else(|| {
-            Fault::Refused("the server knows no such class: it is another program".to_owned())
-        })?;
+        construct: impl FnOnce(&mut Invocation<'_>) -> Result<Option<Made>, Failure>,
+    ) -> Result<Held, Fault> {
         let made = protocol::constructed(out, |out| {
             let mut invocation = Invocation::new(args, out);
-            let made = entry.construct(constructor, &mut invocation)?;
-            Ok::<_, Fault>((made, invocation.into_handles()))
+            let made = construct(&mut invocation)?;
+            Ok::<_, Fault>((made, invocation.into_held()))
         });
-        let (made, mut handles) = made?;
-        let member = made.map(|made| self.adopt(made)).transpose().map_err(refused)?;
-        let entry = member.as_ref().map(|member| member.entry());
-        let (encoded, handle) = passing::collecting(|| codec::encode(&entry, out));
-        encoded.map_err(|error| Fault::Data(error.to_string()))?;
-        handles.extend(handle);
-        Ok(handles)
-    }
-
-    /// Owns an object from now on.
-    ///
-    /// # Errors
-    /// There is no memory for its entry.
-    pub(crate) fn adopt(&self, made: Made) -> io::Result<Arc<Member>> {
-        self.table.insert(made)
+        let (made, mut held) = made?;
+        let member = made.map(|made| self.table.insert(made)).transpose().map_err(refused)?;
+        held.extend(encode(&member.map(|member| Handle::here(self, member)), out)?);
+        Ok(held)
     }
 }
 
 /// Runs a callable of this program.
-fn run(callee: Callee, args: &[u8], out: &mut Vec<u8>) -> Result<Vec<heap::Object>, Fault> {
+fn run(callee: Callee, args: &[u8], out: &mut Vec<u8>) -> Result<Held, Fault> {
     let descriptor = callee.resolve().map_err(Fault::Refused)?;
     let ran = panics::catch_quietly(|| {
         let callable = descriptor.prepare(&[]).map_err(RunError::Args)?;
         callable.run(Args::Whole(args), false, out)
     });
     match ran {
-        Ok(Ok(ran)) => Ok(ran.handles),
+        Ok(Ok(ran)) => Ok(ran.handles.into()),
         Ok(Err(RunError::Args(error))) => Err(Failure::Args(error).into()),
         Ok(Err(RunError::Result(error))) => Err(Failure::Result(error).into()),
         Err(info) => Err(Fault::Panicked(info)),
     }
+}
+
+/// Appends the result of a request of the server's own.
+fn encode(result: &impl Serialize, out: &mut Vec<u8>) -> Result<Held, Fault> {
+    Ok(call::encode(result, out).map_err(Failure::Result)?)
+}
+
+fn other_program() -> Fault {
+    Fault::Refused("the server doesn't know how to make that: it is another program".to_owned())
 }
 
 fn refused(error: io::Error) -> Fault {

@@ -44,6 +44,16 @@ impl Member {
         self.made.proxy
     }
 
+    /// See [`described`](super::class::described).
+    pub(crate) fn described(&self) -> Vec<String> {
+        (self.made.described)()
+    }
+
+    /// Which type its proxies are of: see [`layout_of`](heap::layout_of).
+    pub(crate) fn layout(&self) -> u64 {
+        self.made.layout
+    }
+
     /// There is one reference more.
     pub(crate) fn refer(&self) {
         self.references.fetch_add(1, Relaxed);

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::afar::host::{Limits, Listen};
+use super::afar::wire::Target;
 use super::client::Client;
 use super::front::Front;
 use super::handle::{self, Way};
@@ -12,15 +14,29 @@ use super::protocol;
 use super::server;
 use crate::shm::channel::Patience;
 use crate::shm::heap::Id;
+use crate::transport::auth::Key;
 use crate::transport::pipe::Pipe;
+use crate::transport::place::Place;
+
+/// Where it listens, too.
+pub(super) fn target() -> Target {
+    let name = format!("procession unit tests {}", std::process::id());
+    Target { place: Place::Abstract(name.into_bytes()), key: Key::new(b"a key of these tests") }
+}
+
+fn listen() -> Listen {
+    let (time, grace) = (Duration::from_secs(5), Duration::ZERO);
+    let limits = Limits { connections: 100, message: 1 << 20, time, grace };
+    Listen { target: target(), limits }
+}
 
 /// The way to the server, which serves as long as the tests run.
-fn way() -> Way {
+pub(super) fn way() -> Way {
     static FRONT: OnceLock<crate::shm::heap::Object> = OnceLock::new();
     let object = FRONT.get_or_init(|| {
         let front = Front::create().unwrap();
         let object = front.object().clone();
-        thread::spawn(move || server::serve(front).unwrap());
+        thread::spawn(move || server::serve(front, Some(listen())).unwrap());
         let begin = Instant::now();
         let served = Front::open(object.clone()).unwrap();
         while served.reception().server().is_none() {

@@ -169,6 +169,16 @@ pub(crate) fn is_of_this_user(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(getsockopt(&socket, PeerCredentials)?.uid() == geteuid().as_raw())
 }
 
+/// Asks the system to find out, within half a minute, when the machine at the other end of a connection is
+/// gone without a word.
+pub(crate) fn notice_a_lost_peer(socket: impl AsFd) {
+    // Only TCP knows the numbers, and only TCP needs them.
+    let _ = setsockopt(&socket, sockopt::KeepAlive, &true);
+    let _ = setsockopt(&socket, sockopt::TcpKeepIdle, &10);
+    let _ = setsockopt(&socket, sockopt::TcpKeepInterval, &5);
+    let _ = setsockopt(&socket, sockopt::TcpKeepCount, &4);
+}
+
 /// Makes sure that no program that is started from here inherits the descriptor.
 pub(crate) fn close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;

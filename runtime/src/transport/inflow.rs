@@ -24,7 +24,7 @@ use super::link::LinkError;
 /// In the two highest bytes of a message's head.
 const MARK: u64 = 0x9c50;
 const MARK_SHIFT: u32 = 48;
-const HEAD: usize = 8;
+pub(super) const HEAD: usize = 8;
 
 /// Longer than any memory of today; what a head can say.
 pub(super) const MAX_LENGTH: u64 = (1 << MARK_SHIFT) - 1;

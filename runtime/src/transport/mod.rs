@@ -21,6 +21,7 @@ mod link_conformance;
 pub(crate) mod message;
 mod outgoing;
 pub(crate) mod pipe;
+pub(crate) mod place;
 pub(crate) mod ring;
 pub(crate) mod scratch;
 pub(crate) mod socket;

@@ -118,10 +118,6 @@ impl Sending<'_> {
     fn write(&mut self, pieces: &[&[u8]], deadline: Option<Instant>) -> Result<(), LinkError> {
         let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let mut rest = &mut slices[..];
-        // TCP would take a message for a peer that has closed, and drop it.
-        if wait::has_hung_up(self.link.socket.as_fd())? {
-            return Err(LinkError::Disconnected);
-        }
         loop {
             let most = rest.len().min(MOST_PIECES);
             match socket::send(&self.link.socket, &rest[..most], &[]) {
@@ -169,11 +165,32 @@ impl Source for &UnixStream {
     }
 }
 
+impl StreamLink {
+    /// As [`Link::send`], to a peer that waits for it: whether it has gone isn't looked at, so that over TCP
+    /// it may be that nobody tells.
+    pub(crate) fn answer(
+        &self,
+        parts: &[&[u8]],
+        deadline: Option<Instant>,
+    ) -> Result<(), LinkError> {
+        self.begin(deadline)?.write(&with_head(parts, &mut [0; inflow::HEAD]), deadline)
+    }
+}
+
+/// The pieces of a message.
+fn with_head<'a>(parts: &[&'a [u8]], head: &'a mut [u8; inflow::HEAD]) -> Vec<&'a [u8]> {
+    *head = inflow::head(parts.iter().map(|part| part.len() as u64).sum());
+    std::iter::once(&head[..]).chain(parts.iter().copied()).collect()
+}
+
 impl Link for StreamLink {
     fn send(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<(), LinkError> {
-        let head = inflow::head(parts.iter().map(|part| part.len() as u64).sum());
-        let pieces: Vec<&[u8]> = std::iter::once(&head[..]).chain(parts.iter().copied()).collect();
-        self.begin(deadline)?.write(&pieces, deadline)
+        let mut sending = self.begin(deadline)?;
+        // TCP would take a message for a peer that has closed, and drop it.
+        if wait::has_hung_up(self.socket.as_fd())? {
+            return Err(LinkError::Disconnected);
+        }
+        sending.write(&with_head(parts, &mut [0; inflow::HEAD]), deadline)
     }
 
     fn receive(&self, limit: u64, deadline: Option<Instant>) -> Result<Vec<u8>, LinkError> {

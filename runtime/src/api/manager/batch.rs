@@ -10,11 +10,11 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::error::ManagerError;
-use crate::manage::call::{Call, Decode};
+use crate::manage::afar::peer::{self, Peer};
+use crate::manage::call::{Call, Decode, Held};
 use crate::manage::class::Managed;
 use crate::manage::handle::{self, Handle, Way};
 use crate::manage::protocol::{self, Fault};
-use crate::shm::heap::Object;
 use crate::transport::codec;
 
 /// Calls that are sent together: see [`Manager::batch`](super::Manager::batch).
@@ -26,7 +26,7 @@ pub struct Batch {
 #[derive(Default)]
 struct Calls {
     request: Vec<u8>,
-    handles: Vec<Object>,
+    held: Held,
     /// Where the first one goes, and so all.
     way: Option<Way>,
     count: usize,
@@ -45,7 +45,9 @@ struct Results {
     bytes: Vec<u8>,
     each: Vec<Result<Range<usize>, Fault>>,
     /// Holds the handles in the results until they are decoded.
-    _held: Vec<Object>,
+    _held: Held,
+    /// Whose the numbers in the results are.
+    peer: Option<Peer>,
 }
 
 /// Where a call's result is to be found.
@@ -86,9 +88,9 @@ impl Batch {
     }
 
     fn send(&self) -> Result<Results, Fault> {
-        let Calls { request, handles, way, count } = self.calls.take();
+        let Calls { request, held, way, count } = self.calls.take();
         let Some(way) = way else { return Ok(Results::default()) };
-        way.exchange(&request, &handles, |reply, held| {
+        way.exchange(&request, &held, |reply, held| {
             let bytes = mem::take(reply);
             let mut rest = protocol::result(&bytes)?;
             let mut each = Vec::with_capacity(count);
@@ -99,7 +101,7 @@ impl Batch {
                     end - result.len()..end
                 }));
             }
-            Ok(Results { bytes, each, _held: held })
+            Ok(Results { bytes, each, _held: held, peer: way.peer() })
         })?
     }
 
@@ -107,7 +109,7 @@ impl Batch {
         &self,
         handle: &Handle,
         method: Call<T, A, R>,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Object>, codec::Error>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Held, codec::Error>,
     ) -> Later<R> {
         let index = self.calls.borrow_mut().push(handle, method.number(), encode);
         Later {
@@ -123,7 +125,7 @@ impl Calls {
         &mut self,
         handle: &Handle,
         method: u16,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Object>, codec::Error>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Held, codec::Error>,
     ) -> Result<usize, Fault> {
         if self.way.is_none() {
             self.way = Some(handle.way());
@@ -133,8 +135,10 @@ impl Calls {
             let text = "it is of another manager than the others of its batch";
             return Err(Fault::Refused(text.to_owned()));
         }
-        let pushed = protocol::batched(&mut self.request, handle.entry().id(), method, encode);
-        self.handles.extend(pushed.map_err(|error| handle::data("its arguments", &error))?);
+        let peer = self.way.as_ref().and_then(Way::peer);
+        let push = || protocol::batched(&mut self.request, handle.id(), method, encode);
+        let pushed = peer::with(peer, push);
+        self.held.extend(pushed.map_err(|error| handle::data("its arguments", &error))?);
         self.count += 1;
         Ok(self.count - 1)
     }
@@ -164,7 +168,9 @@ impl<R> Later<R> {
     pub fn get(mut self) -> Result<R, ManagerError> {
         let place = self.place.take().expect("it is taken here alone, and on drop");
         let bytes = place.find(&self.outcome)?;
-        handle::decoded(bytes, self.decode).map_err(|fault| place.error(fault))
+        let peer = self.outcome.results.get().and_then(|results| results.peer.clone());
+        let decoded = peer::with(peer, || handle::decoded(bytes, self.decode));
+        decoded.map_err(|fault| place.error(fault))
     }
 }
 

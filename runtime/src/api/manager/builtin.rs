@@ -166,6 +166,10 @@ macro_rules! builtin {
                 crate::shm::heap::layout_of::<$Value>()
             }
 
+            fn described() -> Vec<String> {
+                crate::manage::class::described::<$Value>()
+            }
+
             fn from_handle(handle: crate::manage::handle::Handle) -> Self {
                 Self(super::proxy::Proxy::new(handle))
             }
@@ -183,7 +187,7 @@ macro_rules! builtin {
 
         impl<$($P),*> std::fmt::Debug for $Proxy<$($P),*> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "{}({:?})", stringify!($Proxy), self.0.handle().entry())
+                write!(f, "{}({:?})", stringify!($Proxy), self.0.handle())
             }
         }
 

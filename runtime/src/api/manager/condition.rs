@@ -201,7 +201,7 @@ impl Condition {
     }
 
     fn check(&self, guard: &ConditionGuard<'_>) {
-        let (mine, theirs) = (self.0.handle().entry(), guard.condition.0.handle().entry());
+        let (mine, theirs) = (self.0.handle(), guard.condition.0.handle());
         assert!(mine.is_same(theirs), "the guard is one of another condition");
     }
 }

@@ -55,6 +55,12 @@ pub enum ManagerError {
     },
     /// The server can't do that, with the reason.
     Refused(String),
+    /// There is no connection to a [remote](super::Manager::connect) manager, with the reason. The call was
+    /// not executed, and the next one tries again.
+    Unreachable(String),
+    /// The connection to a [remote](super::Manager::connect) manager has ended while the call was under way:
+    /// it may have been executed, or not. It is not repeated. Inside: which method of which type.
+    Interrupted(String),
 }
 
 impl ManagerError {
@@ -69,6 +75,8 @@ impl ManagerError {
             Fault::Gone => Self::Gone(call),
             Fault::Data(text) => Self::Data(format!("{call}: {text}")),
             Fault::Refused(text) => Self::Refused(format!("{call}: {text}")),
+            Fault::Unreachable(text) => Self::Unreachable(format!("{call}: {text}")),
+            Fault::Interrupted => Self::Interrupted(call),
         }
     }
 }
@@ -90,7 +98,11 @@ impl fmt::Display for ManagerError {
             Self::TypeMismatch { name, expected, found } => {
                 write!(f, "the object named `{name}` is a {found}, not a {expected}")
             }
-            Self::Data(text) | Self::Refused(text) => f.write_str(text),
+            Self::Data(text) | Self::Refused(text) | Self::Unreachable(text) => f.write_str(text),
+            Self::Interrupted(call) => write!(
+                f,
+                "{call}: the connection to the manager has ended; whether the call was executed is not known"
+            ),
         }
     }
 }
@@ -118,7 +130,9 @@ impl From<ManagerError> for Error {
                 "the managed object is poisoned: who was changing it, or held it, has panicked or died; \
                  `clear_poison` lets calls through again",
             )),
-            ManagerError::Lost(_) => Self::new(Kind::Disconnected(text)),
+            ManagerError::Lost(_) | ManagerError::Unreachable(_) | ManagerError::Interrupted(_) => {
+                Self::new(Kind::Disconnected(text))
+            }
             _ => Self::new(Kind::Channel(text)),
         }
     }

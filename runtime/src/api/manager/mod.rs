@@ -19,6 +19,7 @@ mod lock;
 mod namespace;
 pub(crate) mod proxy;
 mod queue;
+mod remote;
 mod rwlock;
 mod semaphore;
 mod set;
@@ -50,6 +51,7 @@ pub use self::proxy::ManagedProxy;
 use self::proxy::Proxy;
 use self::queue::Line;
 pub use self::queue::{Queue, QueueBatch};
+pub use self::remote::ManagerBuilder;
 pub use self::rwlock::{RwLock, RwLockBatch, RwLockReadGuard, RwLockWriteGuard};
 pub use self::semaphore::{
     BoundedSemaphore, BoundedSemaphoreBatch, BoundedSemaphoreGuard, Semaphore, SemaphoreBatch,
@@ -59,14 +61,17 @@ use self::set::Members;
 pub use self::set::{Set, SetBatch};
 use self::value::Single;
 pub use self::value::{Value, ValueBatch};
+use super::address::Address;
 use super::process::Process;
-use crate::callable::task_fn::{Payload, TaskFn};
+use crate::callable::task_fn::Payload;
 use crate::error::{Error, Kind};
+use crate::manage::afar::host::Listen;
 use crate::manage::call::Call;
-use crate::manage::class::{Made, Managed};
+use crate::manage::class::Managed;
 use crate::manage::client::Client;
 use crate::manage::front::Front;
-use crate::manage::handle::{self, Handle, Way};
+use crate::manage::handle::{self, Way};
+use crate::manage::maker::Maker;
 use crate::manage::protocol::Fault;
 use crate::manage::registry;
 use crate::manage::server;
@@ -116,7 +121,19 @@ use crate::shm::system::System;
 ///
 /// # Several calls at once
 /// [`batch`](Self::batch) sends any number of calls in one message.
+///
+/// # From other programs
+/// [`builder`](Self::builder) makes a manager that listens at an address, and [`connect`](Self::connect) goes
+/// there, from other programs and machines.
 pub struct Manager {
+    way: Way,
+    /// None: it is another program's.
+    own: Option<Own>,
+    address: Option<Address>,
+}
+
+/// The server of this program.
+struct Own {
     client: Arc<Client>,
     process: Process<Served>,
 }
@@ -124,8 +141,8 @@ pub struct Manager {
 /// What the server's task gives.
 type Served = Result<(), String>;
 
-fn serve(reception: heap::Object) -> Served {
-    let served = Front::open(reception).and_then(server::serve);
+fn serve(reception: heap::Object, listen: Option<Listen>) -> Served {
+    let served = Front::open(reception).and_then(|front| server::serve(front, listen));
     served.map_err(|error| error.to_string())
 }
 
@@ -136,39 +153,28 @@ impl Manager {
     /// The process can't be started, or ends at once; there is no memory; or the program has no guard: see
     /// [`main`](macro@crate::main).
     pub fn new() -> Result<Self, Error> {
+        Self::start(None)
+    }
+
+    fn start(listen: Option<Listen>) -> Result<Self, Error> {
         let system = |error: io::Error| Error::system("can't start a manager", &error);
         let front = Front::create().map_err(system)?;
         let reception = front.object().clone();
-        let builder = Process::new(serve, (reception.clone(),)).name("Manager").daemon(true);
+        let builder = Process::new(serve, (reception.clone(), listen)).name("Manager").daemon(true);
         let process = builder.start()?;
         let client = Client::of(reception).map_err(system)?;
-        let manager = Self { client, process };
-        manager.wait_for_server()?;
-        Ok(manager)
+        let own = Own { client: Arc::clone(&client), process };
+        own.wait_for_server()?;
+        Ok(Self { way: Way::There(client), own: Some(own), address: None })
     }
 
-    fn wait_for_server(&self) -> Result<(), Error> {
-        /// How long to wait for the bell before a look whether the server is alive.
-        const LOOK: Duration = Duration::from_millis(50);
-
-        let reception = self.client.front().reception();
-        let has_begun = || reception.server().is_some().then_some(());
-        while reception.alarm.wait_until(Deadline::after::<System>(LOOK), has_begun).is_none() {
-            if !self.process.is_alive() {
-                let why = self.process.join()?.err().unwrap_or_else(|| "it was told to".to_owned());
-                return Err(Error::new(Kind::Start(format!("the manager's server ended: {why}"))));
-            }
-        }
-        Ok(())
-    }
-
-    fn way(&self) -> Way {
-        Way::There(Arc::clone(&self.client))
-    }
-
-    /// The server's process id.
+    /// The server's process id, on its machine.
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        match (&self.own, &self.way) {
+            (Some(own), _) => own.process.pid(),
+            (None, Way::Afar(client)) => client.about().map_or(0, |about| about.pid),
+            (None, _) => unreachable!("other programs' managers are afar"),
+        }
     }
 
     /// A new dictionary, empty.
@@ -324,7 +330,10 @@ impl Manager {
         T: Managed<Proxy: ManagedProxy> + From<A>,
         A: Payload,
     {
-        self.run(make::<T, A>, (args,)).map(proxy)?
+        let error = |fault| ManagerError::new(fault, type_name::<T::Proxy>());
+        self.check_build().map_err(error)?;
+        let maker = Maker::of::<T, A>().name();
+        handle::make(&self.way, maker, &args).map(T::Proxy::from_handle).map_err(error)
     }
 
     /// Gives a value to the server, which owns it from now on.
@@ -377,8 +386,9 @@ impl Manager {
         let class = registry::index_of::<T>().ok_or_else(|| {
             error(Fault::Refused("the type isn't in the table of managed types".to_owned()))
         })?;
+        self.check_build().map_err(error)?;
         let (own, handle) =
-            handle::construct(&self.way(), class, constructor, args).map_err(error)?;
+            handle::construct(&self.way, class, constructor, args).map_err(error)?;
         Ok((own, handle.map(Proxy::new)))
     }
 
@@ -419,12 +429,7 @@ impl Manager {
         object: &P,
     ) -> Result<(), ManagerError> {
         let name = name.into();
-        let handle = object.as_handle().clone();
-        if !handle.is_on_way(&self.way()) {
-            let text = format!("the name `{name}` is for an object of another manager");
-            return Err(ManagerError::Refused(text));
-        }
-        match self.run(give_name, (name.clone(), handle))? {
+        match handle::name(&self.way, object.as_handle(), &name).map_err(of_manager)? {
             true => Ok(()),
             false => Err(ManagerError::Refused(format!("the name `{name}` is in use"))),
         }
@@ -435,7 +440,7 @@ impl Manager {
     /// # Errors
     /// See [`ManagerError`].
     pub fn unname(&self, name: impl Into<String>) -> Result<bool, ManagerError> {
-        self.run(take_name, (name.into(),))
+        handle::unname(&self.way, &name.into()).map_err(of_manager)
     }
 
     /// The object with a public name.
@@ -443,32 +448,57 @@ impl Manager {
     /// # Errors
     /// [`ManagerError::Gone`] if nothing has the name, [`ManagerError::TypeMismatch`] if it is of another type.
     pub fn named<P: ManagedProxy>(&self, name: &str) -> Result<P, ManagerError> {
-        let Some((handle, found)) = self.run(find_name, (name.to_owned(),))? else {
+        let found = handle::find(&self.way, name).map_err(of_manager)?;
+        let Some((handle, found, described)) = found else {
             return Err(ManagerError::Gone(format!("the name `{name}`")));
         };
-        if !handle.is_on(P::layout()) {
-            return Err(ManagerError::TypeMismatch {
-                name: name.to_owned(),
-                expected: type_name::<P>().to_owned(),
-                found,
-            });
+        let mismatch = |expected: &str, found: &str| ManagerError::TypeMismatch {
+            name: name.to_owned(),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        };
+        if self.own.is_some() {
+            if !handle.is_on(P::layout()) {
+                return Err(mismatch(type_name::<P>(), &found));
+            }
+        } else {
+            remote::compare(&P::described(), &described)
+                .map_err(|[ours, its]| mismatch(&ours, &its))?;
         }
         Ok(P::from_handle(handle))
     }
 
-    /// Ends the server, and waits for its end. All its values are dropped with it.
+    /// Ends the server, and waits for its end. All its values are dropped with it. One that was
+    /// [connected](Self::connect) to lives on.
     ///
     /// # Errors
     /// It has ended in another way before.
-    pub fn shutdown(self) -> Result<(), Error> {
-        self.client.front().reception().close();
-        self.process.join()?.map_err(|why| Error::new(Kind::Start(why)))
+    pub fn shutdown(mut self) -> Result<(), Error> {
+        let Some(own) = self.own.take() else { return Ok(()) };
+        own.client.front().reception().close();
+        own.process.join()?.map_err(|why| Error::new(Kind::Start(why)))
     }
+}
 
-    fn run<M, F: TaskFn<M>>(&self, f: F, args: F::Args) -> Result<F::Output, ManagerError> {
-        let ran = handle::run(&self.way(), &f, &args);
-        ran.map_err(|fault| ManagerError::new(fault, "the manager"))
+impl Own {
+    fn wait_for_server(&self) -> Result<(), Error> {
+        /// How long to wait for the bell before a look whether the server is alive.
+        const LOOK: Duration = Duration::from_millis(50);
+
+        let reception = self.client.front().reception();
+        let has_begun = || reception.server().is_some().then_some(());
+        while reception.alarm.wait_until(Deadline::after::<System>(LOOK), has_begun).is_none() {
+            if !self.process.is_alive() {
+                let why = self.process.join()?.err().unwrap_or_else(|| "it was told to".to_owned());
+                return Err(Error::new(Kind::Start(format!("the manager's server ended: {why}"))));
+            }
+        }
+        Ok(())
     }
+}
+
+fn of_manager(fault: Fault) -> ManagerError {
+    ManagerError::new(fault, "the manager")
 }
 
 /// A server has said that a constructor was done, and has no object of it.
@@ -483,47 +513,20 @@ fn described<T: Managed, A, R>(constructor: Call<T, A, R>) -> String {
     format!("{}::{}", T::CLASS.name(), constructor.name())
 }
 
-fn proxy<P: ManagedProxy>(made: Result<Handle, String>) -> Result<P, ManagerError> {
-    let handle = made.map_err(ManagerError::Refused)?;
-    Ok(P::from_handle(handle))
-}
-
-/// Runs in the server: makes a value, which it owns from now on.
-fn make<T: Managed + From<A>, A>(args: A) -> Result<Handle, String> {
-    let server = server::here().ok_or("this process is no manager's server")?;
-    let member = server.adopt(Made::new(T::from(args)));
-    let member =
-        member.map_err(|error| format!("the manager can't own one object more: {error}"))?;
-    Ok(Handle::here(server, member))
-}
-
-/// Runs in the server.
-fn give_name(name: String, object: Handle) -> bool {
-    let named = server::here().zip(object.member());
-    named.is_some_and(|(server, member)| server.table().name(name, member))
-}
-
-/// Runs in the server.
-fn take_name(name: String) -> bool {
-    server::here().is_some_and(|server| server.table().unname(&name))
-}
-
-/// Runs in the server: the object, and the type of its proxies.
-fn find_name(name: String) -> Option<(Handle, String)> {
-    let server = server::here()?;
-    let member = server.table().named(&name)?;
-    let proxy = member.proxy().to_owned();
-    Some((Handle::here(server, member), proxy))
-}
-
 impl Drop for Manager {
     fn drop(&mut self) {
-        self.client.front().reception().close();
+        if let Some(own) = &self.own {
+            own.client.front().reception().close();
+        }
     }
 }
 
 impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Manager").field("process", &self.process).finish()
+        let process = self.own.as_ref().map(|own| &own.process);
+        f.debug_struct("Manager")
+            .field("process", &process)
+            .field("address", &self.address)
+            .finish()
     }
 }

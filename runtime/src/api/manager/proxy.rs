@@ -9,8 +9,8 @@ use serde::ser::{Serialize, Serializer};
 
 use super::batch::{Batch, Later};
 use super::error::ManagerError;
-use crate::manage::call::{self, Call};
-use crate::manage::class::Managed;
+use crate::manage::call::{self, Call, Held};
+use crate::manage::class::{self, Managed};
 use crate::manage::handle::Handle;
 use crate::manage::server::{CLEAR_POISON, IS_POISONED};
 use crate::shm::heap::layout_of;
@@ -32,6 +32,10 @@ pub trait ManagedProxy: Sized {
     #[doc(hidden)]
     fn layout() -> u64;
 
+    /// The type and its methods, to be compared with another program's.
+    #[doc(hidden)]
+    fn described() -> Vec<String>;
+
     /// The proxy that a handle on a value of this type is.
     #[doc(hidden)]
     fn from_handle(handle: Handle) -> Self;
@@ -44,6 +48,10 @@ pub trait ManagedProxy: Sized {
 impl<T: Managed> ManagedProxy for Proxy<T> {
     fn layout() -> u64 {
         layout_of::<T>()
+    }
+
+    fn described() -> Vec<String> {
+        class::described::<T>()
     }
 
     fn from_handle(handle: Handle) -> Self {
@@ -127,7 +135,7 @@ impl<T: Managed> Proxy<T> {
     }
 
     fn ask<R: DeserializeOwned>(&self, method: u16, name: &str) -> Result<R, ManagerError> {
-        let asked = self.handle.call(method, |_| Ok(Vec::new()), call::decode);
+        let asked = self.handle.call(method, |_| Ok(Held::default()), call::decode);
         asked.map_err(|fault| ManagerError::new(fault, format!("{}::{name}", T::CLASS.name())))
     }
 }
@@ -145,7 +153,7 @@ impl<T> Clone for Proxy<T> {
 
 impl<T> fmt::Debug for Proxy<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy<{}>({:?})", type_name::<T>(), self.handle.entry())
+        write!(f, "Proxy<{}>({:?})", type_name::<T>(), self.handle)
     }
 }
 
@@ -161,7 +169,7 @@ impl<'de, T: Managed> Deserialize<'de> for Proxy<T> {
         if !handle.is_on(layout_of::<T>()) {
             return Err(D::Error::custom(format_args!(
                 "the handle {:?} is one on another type than {}",
-                handle.entry(),
+                handle,
                 type_name::<T>()
             )));
         }

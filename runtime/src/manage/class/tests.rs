@@ -93,7 +93,7 @@ fn call<A, R>(object: &dyn Object, call: Call<Counter, A, R>, args: A) -> Result
     let _sent = call.encode_args(&args, &mut bytes).unwrap();
     let mut invocation = Invocation::new(&bytes, &mut reply);
     let called = object.call(call.number(), &mut invocation);
-    let _held = invocation.into_handles();
+    let _held = invocation.into_held();
     if called.is_err() {
         assert!(reply.is_empty(), "a failure leaves no bytes");
     }

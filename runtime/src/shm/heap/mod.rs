@@ -48,7 +48,7 @@ use crate::os::region::{SparseFile, Window};
 
 pub(crate) use self::layout::INLINE;
 pub(crate) use self::object::{Fill, Id, Kind, Object, Request, layout_of};
-pub(crate) use self::processes::{is_alive, is_known_dead, me};
+pub(crate) use self::processes::{is_alive, is_known_dead, joined, me};
 
 /// Windows that are kept mapped although no object is in use there, for the next one, or for the same one
 /// again: mapping and touching anew takes longer than a short task on a part of a long slice. What they

@@ -183,6 +183,11 @@ impl Object {
         self.0.kind == kind as u32 && self.0.layout == layout
     }
 
+    /// Which type its items are of: see [`layout_of`].
+    pub(crate) fn layout(&self) -> u64 {
+        self.0.layout
+    }
+
     /// Whether it is of this kind, of whatever layout.
     pub(crate) fn is_of(&self, kind: Kind) -> bool {
         self.0.kind == kind as u32

@@ -38,6 +38,11 @@ pub(crate) fn me() -> Owner {
     Owner::in_word(ME.load(Relaxed)).expect("who has a shared object has joined the heap")
 }
 
+/// As [`me`]; none: this process has nothing to do with the heap.
+pub(crate) fn joined() -> Option<Owner> {
+    Owner::in_word(ME.load(Relaxed))
+}
+
 /// Whether this is the process that has joined, and not one that it has forked.
 pub(super) fn is_me() -> bool {
     PID.load(Relaxed) == process::id()

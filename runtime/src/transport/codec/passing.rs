@@ -72,6 +72,29 @@ pub(crate) fn receiving<R>(decode: impl FnOnce() -> R) -> R {
     decode()
 }
 
+/// Runs `code`, in which handles can be neither encoded nor decoded, whatever message it is within.
+pub(crate) fn outside<R>(code: impl FnOnce() -> R) -> R {
+    struct Outer(bool, bool);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            COLLECTS.set(self.0);
+            RECEIVES.set(self.1);
+        }
+    }
+    let _outer = Outer(COLLECTS.replace(false), RECEIVES.replace(false));
+    code()
+}
+
+/// Whether this is within [`collecting`].
+pub(crate) fn is_collecting() -> bool {
+    COLLECTS.get()
+}
+
+/// Whether this is within [`receiving`].
+pub(crate) fn is_receiving() -> bool {
+    RECEIVES.get()
+}
+
 const OUTSIDE: &str = "a handle on something that processes share (a queue, a lock, shared memory) can \
      only be sent in a call of a task, through a pipe or through a queue, to a process of the same program";
 

@@ -1,0 +1,232 @@
+//! Managers for other programs.
+
+use std::time::Duration;
+
+use super::super::address::Address;
+use super::super::listener::{self, AuthKey};
+use super::Manager;
+use crate::error::{Error, Kind};
+use crate::manage::afar::client::{Client, ConnectError};
+use crate::manage::afar::host::{self, Limits, Listen};
+use crate::manage::afar::wire::Target;
+use crate::manage::handle::{self, Way};
+use crate::manage::protocol::Fault;
+use crate::transport::link::LinkError;
+use crate::worker::build;
+
+/// The default of [`ManagerBuilder::max_connections`]: a thread each.
+const CONNECTIONS: usize = 1024;
+
+/// The default of [`ManagerBuilder::max_message`]: far above what programs send, and below what brings a
+/// machine down.
+const MESSAGE: u64 = 1 << 30;
+
+/// The default of [`ManagerBuilder::message_timeout`].
+const TIME: Duration = Duration::from_secs(30);
+
+/// The default of [`ManagerBuilder::grace`]: many times what connecting anew takes.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Describes a [`Manager`] that other programs can connect to: made by [`Manager::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct ManagerBuilder {
+    bind: Option<Address>,
+    key: Option<AuthKey>,
+    limits: Limits,
+}
+
+impl ManagerBuilder {
+    /// Where it listens: a TCP port, the path of a Unix socket, or an abstract name. The default is nowhere.
+    pub fn bind(mut self, address: impl Into<Address>) -> Self {
+        self.bind = Some(address.into());
+        self
+    }
+
+    /// The key that both sides prove to each other to have. There is no default.
+    pub fn auth_key(mut self, key: &AuthKey) -> Self {
+        self.key = Some(key.clone());
+        self
+    }
+
+    /// How many connections from other programs there may be at a time, 1024 if this isn't called. One more
+    /// is told so and closed.
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.limits.connections = count;
+        self
+    }
+
+    /// How many bytes a request, or a reply, of another program may have, a gigabyte if this isn't called.
+    /// Memory for a request is only taken as it arrives.
+    pub fn max_message(mut self, bytes: u64) -> Self {
+        self.limits.message = bytes;
+        self
+    }
+
+    /// How long one message of another program may take from its first byte to its last, 30 seconds if this
+    /// isn't called. A client that sends or reads more slowly loses its connection.
+    pub fn message_timeout(mut self, limit: Duration) -> Self {
+        self.limits.time = limit;
+        self
+    }
+
+    /// For how long what another program holds is kept after its last connection has ended, 10 seconds if
+    /// this isn't called: for so long it can come back to it.
+    pub fn grace(mut self, limit: Duration) -> Self {
+        self.limits.grace = limit;
+        self
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// As [`Manager::new`]; the address can't be listened at; there is an address and no key, or the key is
+    /// empty.
+    pub fn build(self) -> Result<Manager, Error> {
+        let Self { bind, key, limits } = self;
+        let Some(address) = bind else { return Manager::new() };
+        let key = key.ok_or_else(|| {
+            Error::usage("a manager that listens needs a key: call `auth_key` before `build`")
+        })?;
+        let target = Target { place: address.place().clone(), key: key.usable()?.clone() };
+        let mut manager = Manager::start(Some(Listen { target, limits }))?;
+        let place = handle::run(&manager.way, &host::place, &()).map_err(super::of_manager)?;
+        manager.address = place.map(Address::from);
+        Ok(manager)
+    }
+}
+
+impl Manager {
+    /// A manager that other programs can [connect](Self::connect) to.
+    ///
+    /// What they can reach are the objects that have a [name](Self::name), those that they make themselves,
+    /// and those that calls give them; and of these, the methods. They run no other code of this program.
+    /// What goes over the network is neither encrypted nor signed after both sides have proved their key:
+    /// use TCP in a network that you trust, or through a tunnel.
+    ///
+    /// ```
+    /// use procession::{Address, AuthKey, Dict, Manager};
+    ///
+    /// # fn main() -> Result<(), procession::Error> {
+    /// let key = AuthKey::new("a long and random secret");
+    /// let manager = Manager::builder().bind(Address::tcp("localhost", 0)).auth_key(&key).build()?;
+    /// let ages: Dict<String, u32> = manager.dict()?;
+    /// manager.name("ages", &ages)?;
+    /// let address = manager.address().expect("it listens");
+    ///
+    /// // In another program, which needs to know address and key:
+    /// let remote = Manager::connect(address, &key)?;
+    /// let ages: Dict<String, u32> = remote.named("ages")?;
+    /// ages.insert("Ann".into(), 31)?;
+    /// assert_eq!(ages.get("Ann")?, Some(31));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> ManagerBuilder {
+        let limits =
+            Limits { connections: CONNECTIONS, message: MESSAGE, time: TIME, grace: GRACE };
+        ManagerBuilder { bind: None, key: None, limits }
+    }
+
+    /// The manager of another program, of this machine or another one.
+    ///
+    /// Objects are found by their [names](Self::named). Programs of the same build as the server's can make
+    /// new ones, too. Proxies can be sent to other processes of the program, which connect by themselves.
+    ///
+    /// A connection that ends is replaced by the next call. The call that was under way is an error,
+    /// [`ManagerError::Interrupted`](super::ManagerError::Interrupted), and isn't repeated, as it may have
+    /// been executed. What this program held is still there if it comes back [in time](ManagerBuilder::grace)
+    /// and to the same server; otherwise calls are [`ManagerError::Gone`](super::ManagerError::Gone), and
+    /// objects are to be found anew.
+    ///
+    /// # Errors
+    /// Nobody listens there, or doesn't answer within 5 seconds ([`Error::is_timeout`]); it has another key,
+    /// or is something else ([`Error::is_authentication`]); it has too many connections; or the key is empty.
+    pub fn connect(address: impl Into<Address>, key: &AuthKey) -> Result<Self, Error> {
+        let address = address.into();
+        let target = Target { place: address.place().clone(), key: key.usable()?.clone() };
+        let client = Client::of(target);
+        client.connect().map_err(|error| described(&error, &address))?;
+        Ok(Self { way: Way::Afar(client), own: None, address: Some(address) })
+    }
+
+    /// Where it listens, or was connected to. For port 0, it is the port that the system has chosen.
+    pub fn address(&self) -> Option<Address> {
+        self.address.clone()
+    }
+
+    /// Whether the server can make what this program asks for: both are the same program.
+    pub(super) fn check_build(&self) -> Result<(), Fault> {
+        let Way::Afar(client) = &self.way else { return Ok(()) };
+        let about = client.about().map_err(|error| Fault::Unreachable(error.to_string()))?;
+        if about.build.agrees_with(build::own()) {
+            return Ok(());
+        }
+        Err(Fault::Refused(
+            "the manager is of another build of this program, or of another program, and can't make \
+             objects for it; find those that it has named with `named`"
+                .to_owned(),
+        ))
+    }
+}
+
+fn described(error: &ConnectError, address: &Address) -> Error {
+    let what = || format!("can't connect to {address}");
+    let text = || format!("{}: {error}", what());
+    match error {
+        ConnectError::Auth(error) => listener::described(error, what),
+        ConnectError::Reach(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Error::new(Kind::Late(text()))
+        }
+        ConnectError::Link(LinkError::TimedOut) => Error::new(Kind::Late(text())),
+        ConnectError::Reach(_) => Error::new(Kind::System(text())),
+        ConnectError::Stranger => Error::new(Kind::Authentication(text())),
+        ConnectError::Refused(_) => Error::new(Kind::Channel(text())),
+        ConnectError::Link(_) => Error::new(Kind::Disconnected(text())),
+    }
+}
+
+/// Whether two programs mean the same by a type: its name, and the methods with their signatures.
+///
+/// # Errors
+/// They don't; what each of them means, for people.
+pub(super) fn compare(ours: &[String], its: &[String]) -> Result<(), [String; 2]> {
+    if ours == its {
+        return Ok(());
+    }
+    let name = |described: &[String]| described.first().cloned().unwrap_or_default();
+    if ours.first() != its.first() {
+        return Err([name(ours), name(its)]);
+    }
+    let count = ours.len().max(its.len());
+    let at = (1..count).find(|at| ours.get(*at) != its.get(*at)).unwrap_or_default();
+    let with = |described: &[String]| {
+        let method = described.get(at).map_or("no further method", String::as_str);
+        format!("{} with `{method}`", name(described))
+    };
+    Err([with(ours), with(its)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list<const N: usize>(texts: [&str; N]) -> Vec<String> {
+        texts.map(str::to_owned).into()
+    }
+
+    #[test]
+    fn the_first_difference_is_told() {
+        let ours = list(["Counter", "add fn(u64)", "get fn() -> u64"]);
+        assert_eq!(compare(&ours, &ours.clone()), Ok(()));
+        let other = list(["Adder", "add fn(u64)"]);
+        assert_eq!(compare(&ours, &other), Err(["Counter".to_owned(), "Adder".to_owned()]));
+        let [mine, its] = compare(&ours, &list(["Counter", "add fn(u32)"])).unwrap_err();
+        assert_eq!(
+            (mine.as_str(), its.as_str()),
+            ("Counter with `add fn(u64)`", "Counter with `add fn(u32)`")
+        );
+        let [_, its] = compare(&ours, &ours[..2]).unwrap_err();
+        assert_eq!(its, "Counter with `no further method`");
+    }
+}

@@ -1,0 +1,287 @@
+//! The server's side of sockets: the door, and a thread for each client that came through it.
+//!
+//! ```text
+//! the doorman (door.rs)        handshakes
+//! the host                     takes in who has proved the key, up to a limit; ends sessions
+//! a thread a connection        request, answer, request, ...
+//! ```
+//!
+//! - A client that says nothing holds its own connection alone. One that has begun a message, or has to take
+//!   a reply, has a limited time for that.
+//! - What a client sends is bytes from anybody; a breach ends its connection. What a message is said to take
+//!   is only taken as it arrives.
+//! - These threads don't take part in the [turn](crate::manage::turn): who leads serves the family meanwhile.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::peer::{self, Peer};
+use super::session::{Session, Sessions};
+use super::wire::{self, About, Entered, Hello, SHORT, Target, Welcome};
+use crate::manage::call::Held;
+use crate::manage::protocol::{self, Breach, Fault};
+use crate::manage::server::{STACK, Server};
+use crate::os::{fault, socket, wait};
+use crate::transport::auth::{AuthError, TIME_LIMIT};
+use crate::transport::codec;
+use crate::transport::door::Door;
+use crate::transport::link::{Link, LinkError};
+use crate::transport::place::{self, Place, SocketFile};
+use crate::transport::stream::StreamLink;
+use crate::worker::build;
+
+/// How long the host waits for a client before it looks after the sessions.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A buffer above this is given back.
+const KEPT: usize = 1 << 20;
+
+/// What the server is told of where it listens.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Listen {
+    pub(crate) target: Target,
+    pub(crate) limits: Limits,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    /// Connections at a time.
+    pub(crate) connections: usize,
+    /// Bytes of a message.
+    pub(crate) message: u64,
+    /// For one message, from its first byte to its last.
+    pub(crate) time: Duration,
+    /// How long a session waits for its client to come back.
+    pub(crate) grace: Duration,
+}
+
+struct Host {
+    server: &'static Server,
+    limits: Limits,
+    sessions: Sessions,
+    connections: AtomicUsize,
+    place: Place,
+    file: Mutex<Option<SocketFile>>,
+}
+
+static HOST: OnceLock<Host> = OnceLock::new();
+
+thread_local! {
+    /// The client that this thread serves.
+    static SERVED: RefCell<Option<Arc<StreamLink>>> = const { RefCell::new(None) };
+}
+
+/// Where this process listens, if it does.
+pub(crate) fn place() -> Option<Place> {
+    HOST.get().map(|host| host.place.clone())
+}
+
+/// Whether the client that this thread serves has gone; none: it serves none.
+pub(crate) fn caller_has_gone() -> Option<bool> {
+    SERVED.with_borrow(|served| {
+        let fd = served.as_ref()?.fd().expect("it is a socket");
+        Some(wait::has_hung_up(fd).unwrap_or(true))
+    })
+}
+
+/// Whether there is such a session still.
+pub(crate) fn has_session(number: u64) -> bool {
+    HOST.get().is_some_and(|host| host.sessions.has(number))
+}
+
+/// Begins to let clients in.
+///
+/// # Errors
+/// The place can't be listened at.
+pub(crate) fn open(server: &'static Server, listen: Listen) -> io::Result<()> {
+    let Listen { target: Target { place, key }, limits } = listen;
+    let entered = enter(&place);
+    let (entrance, local, file) = entered.map_err(|error| {
+        io::Error::new(error.kind(), format!("can't listen at {place:?}: {error}"))
+    })?;
+    let door = Door::open(entrance, key)?;
+    let host = HOST.get_or_init(|| Host {
+        server,
+        sessions: Sessions::new(limits.grace),
+        limits,
+        connections: AtomicUsize::new(0),
+        place: local,
+        file: Mutex::new(file),
+    });
+    thread::Builder::new().name("manager door".into()).spawn(move || host.receive(&door)).map(drop)
+}
+
+/// Takes the socket's file away: the process ends.
+pub(crate) fn close() {
+    if let Some(host) = HOST.get() {
+        drop(host.file.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// As [`place::enter`], in the place of a server that was killed: it has left its socket's file.
+fn enter(
+    place: &Place,
+) -> io::Result<(crate::transport::door::Entrance, Place, Option<SocketFile>)> {
+    match (place::enter(place), place) {
+        (Err(error), Place::Path(path)) if error.kind() == io::ErrorKind::AddrInUse => {
+            let reached = place::reach(place, Some(Instant::now() + TIME_LIMIT));
+            match reached {
+                Err(reached) if reached.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                    place::enter(place)
+                }
+                _ => Err(error),
+            }
+        }
+        (entered, _) => entered,
+    }
+}
+
+impl Host {
+    /// The life of the host's thread.
+    fn receive(&'static self, door: &Door) {
+        loop {
+            match door.accept(Some(Instant::now() + LOOK)) {
+                Ok(Some(socket)) => self.take_in(socket),
+                // The system may have descriptors again by and by.
+                Err(AuthError::System(_)) => thread::sleep(LOOK),
+                Ok(None) | Err(_) => {}
+            }
+            if self.sessions.sweep(Instant::now()) {
+                self.server.front().reception().arrivals.ring(1);
+            }
+        }
+    }
+
+    fn take_in(&'static self, socket: UnixStream) {
+        let Ok(link) = StreamLink::new(socket) else { return };
+        if self.connections.fetch_add(1, Relaxed) >= self.limits.connections {
+            let why = format!("it has {} connections already", self.limits.connections);
+            self.turn_away(&link, why);
+            return;
+        }
+        let link = Arc::new(link);
+        let body = {
+            let link = Arc::clone(&link);
+            move || {
+                // Without a report of its stack's overflow it serves as well.
+                let _ = fault::watch_this_stack();
+                SERVED.set(Some(Arc::clone(&link)));
+                // A client that goes, breaks off, or talks nonsense: all are the end of its connection.
+                let _ = self.serve(&link);
+                SERVED.set(None);
+                self.connections.fetch_sub(1, Relaxed);
+            }
+        };
+        let thread = thread::Builder::new().name("manager afar".into()).stack_size(STACK);
+        if let Err(error) = thread.spawn(body) {
+            self.turn_away(&link, format!("it can't start a thread: {error}"));
+        }
+    }
+
+    fn turn_away(&self, link: &StreamLink, why: String) {
+        // A new socket has room for it.
+        let _ = link.send(&[&wire::welcome(&Welcome::Refused(why))], Some(Instant::now()));
+        self.connections.fetch_sub(1, Relaxed);
+    }
+
+    fn serve(&'static self, link: &StreamLink) -> Result<(), End> {
+        let fd = link.fd().expect("it is a socket");
+        socket::notice_a_lost_peer(fd.as_fd());
+        let about =
+            About { pid: process::id(), build: build::own().clone(), longest: self.limits.message };
+        let deadline = Some(Instant::now() + TIME_LIMIT);
+        link.send(&[&wire::welcome(&Welcome::Come(about))], deadline)?;
+        let hello = link.receive(SHORT, deadline)?;
+        let hello = codec::decode::<Hello>(&hello).map_err(|_| Breach)?;
+        let attached = self.sessions.enter(hello.session).map_err(|_| End)?;
+        let session = attached.session();
+        link.send(&[&wire::encoded(&Entered { session: session.ticket() })], deadline)?;
+        let mut reply = Vec::new();
+        loop {
+            wait::readable(fd, None).map_err(|_| End)?;
+            let message = link.receive(self.limits.message, self.deadline())?;
+            reply.clear();
+            let held = match message.split_first().ok_or(Breach)? {
+                (&wire::REQUEST, request) => self.answer(request, &mut reply, session)?,
+                (&wire::RELEASE, pairs) => {
+                    for pair in wire::pairs_in(pairs) {
+                        let (id, count) = pair?;
+                        session.take_back(id, count);
+                    }
+                    self.server.front().reception().arrivals.ring(1);
+                    continue;
+                }
+                (&wire::CLAIM, claim) => {
+                    let (ticket, id) = wire::parse_claim(claim)?;
+                    let handles = self.sessions.find(ticket, id).into_iter().collect();
+                    Held { handles, ..Held::default() }
+                }
+                _ => return Err(End),
+            };
+            drop(message);
+            session.give(&held.handles);
+            let objects = held.handles.iter().map(|handle| (handle.id(), handle.layout()));
+            let tail = wire::tail(objects);
+            if let Err(error) = link.answer(&[&reply, &tail], self.deadline()) {
+                held.handles.iter().for_each(|handle| session.take_back(handle.id(), 1));
+                return Err(error.into());
+            }
+            if reply.capacity() > KEPT {
+                reply = Vec::new();
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.limits.time)
+    }
+
+    /// Appends the reply to a request; gives the handles in it.
+    fn answer(
+        &self,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+        session: &Arc<Session>,
+    ) -> Result<Held, Breach> {
+        let peer = Some(Peer::Session(Arc::clone(session)));
+        let held = peer::with(peer, || self.server.answer(request, reply, Some(session)))?;
+        let objects = 4 + 16 * held.handles.len();
+        if (reply.len() + objects) as u64 <= self.limits.message {
+            return Ok(held);
+        }
+        let why = format!(
+            "its result: a reply of {} bytes is longer than the manager's limit of {}",
+            reply.len(),
+            self.limits.message
+        );
+        reply.clear();
+        protocol::reply(reply, |_| Err::<(), _>(Fault::Data(why)));
+        Ok(Held::default())
+    }
+}
+
+/// A connection has ended, or is ended.
+struct End;
+
+impl From<LinkError> for End {
+    fn from(_: LinkError) -> Self {
+        Self
+    }
+}
+
+impl From<Breach> for End {
+    fn from(Breach: Breach) -> Self {
+        Self
+    }
+}

@@ -1,0 +1,245 @@
+//! Remote managers whose connections are cut, whose clients and servers die, and that come back.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use procession::manager::Lock;
+use procession::{
+    Address, AuthKey, List, Manager, ManagerBuilder, ManagerError, Process, Value, managed, task,
+};
+use procession_tests::scratch::Scratch;
+use procession_tests::{alone, heap_objects, wait_until};
+
+/// A type under the attribute.
+struct Counter {
+    count: u64,
+}
+
+#[managed]
+impl Counter {
+    pub fn new(count: u64) -> Self {
+        Self { count }
+    }
+
+    pub fn add(&mut self, more: u64) -> u64 {
+        self.count += more;
+        self.count
+    }
+
+    pub fn nap(&self, millis: u64) -> u64 {
+        thread::sleep(Duration::from_millis(millis));
+        self.count
+    }
+}
+
+fn key() -> AuthKey {
+    AuthKey::new("a secret of these tests")
+}
+
+fn port() -> Address {
+    Address::tcp("localhost", 0)
+}
+
+fn builder(address: impl Into<Address>) -> ManagerBuilder {
+    Manager::builder().bind(address).auth_key(&key())
+}
+
+/// Stands between a client and a server, and can cut what goes through it.
+struct Relay {
+    address: Address,
+    sockets: Arc<Mutex<Vec<TcpStream>>>,
+    is_over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Relay {
+    fn to(server: &Arc<Mutex<String>>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = Address::from(listener.local_addr().unwrap());
+        let sockets = Arc::new(Mutex::new(Vec::new()));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let (sockets, is_over) = (Arc::clone(&sockets), Arc::clone(&is_over));
+            let server = Arc::clone(server);
+            thread::spawn(move || {
+                let mut pumps = Vec::new();
+                for client in listener.incoming() {
+                    if is_over.load(Relaxed) {
+                        break;
+                    }
+                    let client = client.unwrap();
+                    let Ok(server) = TcpStream::connect(&*server.lock().unwrap()) else { continue };
+                    for (mut from, mut to) in [(&client, &server), (&server, &client)]
+                        .map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()))
+                    {
+                        pumps.push(thread::spawn(move || {
+                            let _ = std::io::copy(&mut from, &mut to);
+                            let _ = to.shutdown(Shutdown::Both);
+                        }));
+                    }
+                    sockets.lock().unwrap().extend([client, server]);
+                }
+                pumps.into_iter().for_each(|pump| pump.join().unwrap());
+            })
+        };
+        Self { address, sockets, is_over, thread: Some(thread) }
+    }
+
+    fn cut(&self) {
+        for socket in self.sockets.lock().unwrap().drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.is_over.store(true, Relaxed);
+        self.cut();
+        drop(TcpStream::connect(self.address.to_string()));
+        self.cut();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn text(manager: &Manager) -> Arc<Mutex<String>> {
+    Arc::new(Mutex::new(manager.address().unwrap().to_string()))
+}
+
+#[test]
+fn who_comes_back_in_time_finds_what_it_had() {
+    alone(|| {
+        let manager = builder(port()).build().unwrap();
+        let relay = Relay::to(&text(&manager));
+        let remote = Manager::connect(&relay.address, &key()).unwrap();
+        let counter = CounterProxy::new(&remote, 1).unwrap();
+        for i in 2..6 {
+            relay.cut();
+            // The call after the cut connects anew; none is lost, none is done twice.
+            assert_eq!(counter.add(1).unwrap(), i);
+        }
+        // One that is under way is an error that says so, and is done once at most.
+        let napper = {
+            let counter = counter.clone();
+            thread::spawn(move || counter.nap(300))
+        };
+        thread::sleep(Duration::from_millis(100));
+        relay.cut();
+        let error = napper.join().unwrap().unwrap_err();
+        assert!(matches!(error, ManagerError::Interrupted(_)), "{error}");
+        assert!(procession::Error::from(error).is_disconnected());
+        assert_eq!(counter.add(0).unwrap(), 5);
+        drop((counter, remote));
+    });
+}
+
+#[test]
+fn who_comes_back_too_late_finds_nothing() {
+    alone(|| {
+        let manager = builder(port()).grace(Duration::from_millis(100)).build().unwrap();
+        let before = heap_objects();
+        let relay = Relay::to(&text(&manager));
+        let remote = Manager::connect(&relay.address, &key()).unwrap();
+        let (lost, kept) = (remote.value(1_u8).unwrap(), remote.value(2_u8).unwrap());
+        remote.name("kept", &kept).unwrap();
+        relay.cut();
+        wait_until("its session is over", || heap_objects() <= before + 1);
+        assert!(matches!(lost.get(), Err(ManagerError::Gone(_))));
+        // Its number may be another object's by now.
+        let _others: Vec<_> = (0..20).map(|_| remote.value(9_u8).unwrap()).collect();
+        assert!(matches!(lost.get(), Err(ManagerError::Gone(_))));
+        assert!(matches!(kept.get(), Err(ManagerError::Gone(_))));
+        let kept: Value<u8> = remote.named("kept").unwrap();
+        assert_eq!(kept.get().unwrap(), 2);
+    });
+}
+
+#[task]
+fn hold_for_ever(address: Address, name: String) {
+    let remote = Manager::connect(address, &key()).unwrap();
+    let list: List<Value<u8>> = remote.list(vec![remote.value(1).unwrap()]).unwrap();
+    let _value = list.get(0).unwrap();
+    let lock: Lock = remote.named("lock").unwrap();
+    let _guard = lock.lock().unwrap();
+    remote.name(name, &remote.value(2_u8).unwrap()).unwrap();
+    thread::sleep(Duration::from_secs(1000));
+}
+
+#[test]
+fn what_a_killed_client_had_is_taken_back() {
+    alone(|| {
+        let manager = builder(port()).grace(Duration::from_millis(200)).build().unwrap();
+        let lock = manager.lock().unwrap();
+        manager.name("lock", &lock).unwrap();
+        let before = heap_objects();
+        for round in 0..3 {
+            let args = (manager.address().unwrap(), round.to_string());
+            let client = Process::new(hold_for_ever, args).start().unwrap();
+            wait_until("it has all", || manager.named::<Value<u8>>(&round.to_string()).is_ok());
+            kill(Pid::from_raw(client.pid() as i32), Signal::SIGKILL).unwrap();
+            assert!(client.join().is_err());
+            assert!(manager.unname(round.to_string()).unwrap());
+            wait_until("all is taken back", || heap_objects() <= before);
+            // Its holder has died.
+            assert!(lock.lock().is_err());
+            lock.clear_poison().unwrap();
+            drop(lock.lock().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_killed_server_is_told_within_a_second() {
+    alone(|| {
+        let manager = builder(port()).build().unwrap();
+        let remote = Manager::connect(manager.address().unwrap(), &key()).unwrap();
+        let counter = CounterProxy::new(&remote, 1).unwrap();
+        let napper = {
+            let counter = counter.clone();
+            thread::spawn(move || (counter.nap(100_000), Instant::now()))
+        };
+        thread::sleep(Duration::from_millis(100));
+        let begin = Instant::now();
+        kill(Pid::from_raw(manager.pid() as i32), Signal::SIGKILL).unwrap();
+        let (error, end) = napper.join().unwrap();
+        assert!(matches!(error, Err(ManagerError::Interrupted(_))));
+        assert!(end - begin < Duration::from_secs(1), "{:?}", end - begin);
+        assert!(matches!(counter.add(1), Err(ManagerError::Unreachable(_))));
+        assert!(manager.shutdown().is_err());
+        drop(counter);
+    });
+}
+
+#[test]
+fn a_restart_at_the_same_address_works_at_once() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let path = Address::unix(scratch.path("socket"));
+        for address in [port(), path] {
+            let first = builder(&address).build().unwrap();
+            let address = first.address().unwrap();
+            let remote = Manager::connect(&address, &key()).unwrap();
+            let value = remote.value(1_u8).unwrap();
+            // Two listen nowhere at a time.
+            assert!(builder(&address).build().is_err());
+            first.shutdown().unwrap();
+            let second = builder(&address).build().unwrap();
+            assert!(matches!(value.get(), Err(ManagerError::Gone(_))), "it is another server");
+            assert_eq!(remote.value(2_u8).unwrap().get().unwrap(), 2);
+            // One that was killed has tidied up nothing.
+            kill(Pid::from_raw(second.pid() as i32), Signal::SIGKILL).unwrap();
+            assert!(second.shutdown().is_err());
+            let third = builder(&address).build().unwrap();
+            assert_eq!(remote.value(3_u8).unwrap().get().unwrap(), 3);
+            drop((value, remote, third));
+        }
+    });
+}
