@@ -9,6 +9,7 @@ import sys
 from multiprocessing.shared_memory import SharedMemory
 
 from common import BLOCK, calls, converse, each, p50
+from managers import Managers
 
 BLOCKS_UNDER_WAY = 8
 CROWD = 4
@@ -217,13 +218,16 @@ def own(pool, word, count):
 
 def main():
     with context.Pool(int(sys.argv[1])) as pool:
-        peer = Pool(pool)
+        peer, managers = Pool(pool), Managers(context)
 
         def answer(word, count, argument):
             result = own(pool, word, count)
+            if result is None:
+                result = managers.run(word, count, argument)
             return calls(peer, word, count, argument) if result is None else result
 
         converse(answer)
+        managers.shutdown()
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ pub(crate) fn charts(figures: &Figures, works: &[Work], peers: &[&'static str]) 
         (Section::Calls, "calls.svg", "One call, and many at once".to_owned()),
         (Section::Maps, "maps.svg", "Maps of tiny items".to_owned()),
         (Section::Between, "between.svg", "Between processes".to_owned()),
+        (Section::Managers, "managers.svg", "Calls of a manager's objects".to_owned()),
         (Section::Lengths, "lengths.svg", format!("Efficiency of map with {workers} workers")),
         (Section::Uneven, "uneven.svg", format!("Uneven tasks on {workers} workers")),
         (Section::Programs, "programs.svg", format!("Three programs on {workers} workers")),

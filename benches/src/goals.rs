@@ -1,5 +1,6 @@
 //! What procession promises, most of it as a ratio to a peer in the same run.
 
+use crate::managed::Managed;
 use crate::measure::Figures;
 use crate::peers::{
     bare, crossbeam, fork_server, memcpy, procession, procspawn, python, rayon, sockets, std, words,
@@ -23,6 +24,8 @@ pub struct Goal {
 pub enum Beside {
     /// A peer's time for the same work.
     Peer(&'static str),
+    /// A peer's time for other work.
+    PeerFor(&'static str, Work),
     /// procession's own time for other work.
     Own(Work),
     /// The time that so many workers need at least.
@@ -55,10 +58,17 @@ const fn goal(work: Work, beside: Beside, bound: f64) -> Goal {
 
 const PYTHON: Beside = Beside::Peer(python::NAME);
 
+/// Python sets values of a managed dictionary one by one.
+const ONE_BY_ONE: Beside = Beside::PeerFor(python::NAME, Work::Managed(Managed::Set(1)));
+
 /// What two measurements of the same differ by.
 const SAME: f64 = 1.1;
 
-const GOALS: [Goal; 31] = [
+const fn managed(work: Managed, beside: Beside, bound: f64) -> Goal {
+    goal(Work::Managed(work), beside, bound)
+}
+
+const GOALS: [Goal; 43] = [
     goal(Work::Map, PYTHON, 1.0 / 50.0),
     goal(Work::Map, Beside::Peer(rayon::NAME), 2.5),
     goal(Work::Map, Beside::Peer(procspawn::NAME), 1.0 / 100.0),
@@ -91,6 +101,19 @@ const GOALS: [Goal; 31] = [
     goal(Work::Pipe, Beside::Peer(std::NAME), 1.5),
     goal(Work::Lock, Beside::Peer(words::NAME), 2.0),
     goal(Work::Lock, PYTHON, 1.0 / 3.0),
+    managed(Managed::Get(1), PYTHON, 1.0 / 8.0),
+    managed(Managed::Get(2), PYTHON, 1.0 / 8.0),
+    managed(Managed::Get(8), PYTHON, 1.0 / 8.0),
+    managed(Managed::Get(64), PYTHON, 1.0 / 8.0),
+    managed(Managed::PutAndGet(1), PYTHON, 1.0 / 8.0),
+    managed(Managed::PutAndGet(2), PYTHON, 1.0 / 8.0),
+    managed(Managed::PutAndGet(8), PYTHON, 1.0 / 8.0),
+    managed(Managed::PutAndGet(64), PYTHON, 1.0 / 8.0),
+    // Many clients do as much together as two.
+    managed(Managed::Get(64), Beside::Own(Work::Managed(Managed::Get(2))), SAME),
+    managed(Managed::Set(64), Beside::Own(Work::Managed(Managed::Set(2))), SAME),
+    managed(Managed::PutAndGet(64), Beside::Own(Work::Managed(Managed::PutAndGet(2))), SAME),
+    managed(Managed::SetMany, ONE_BY_ONE, 1.0 / 100.0),
 ];
 
 /// The goals for which there are figures, and that nothing got slower than it is through sockets.
@@ -105,6 +128,7 @@ pub fn verdicts(figures: &Figures) -> Vec<Verdict> {
 fn verdict(figures: &Figures, goal: Goal) -> Option<Verdict> {
     let unit = match goal.beside {
         Beside::Peer(peer) => figures.get(goal.work, peer)?,
+        Beside::PeerFor(peer, work) => figures.get(work, peer)?,
         Beside::Own(work) => figures.get(work, procession::NAME)?,
         Beside::Ideal => {
             ideal(&lengths(goal.work, figures.processes, figures.measured)?, figures.processes)

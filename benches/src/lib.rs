@@ -9,6 +9,7 @@ mod chart;
 mod charts;
 mod goals;
 mod machine;
+mod managed;
 mod measure;
 mod memory;
 mod options;
@@ -22,6 +23,7 @@ mod work;
 
 pub use goals::{Beside, Goal, Verdict, verdicts};
 pub use machine::describe as describe_machine;
+pub use managed::Managed;
 pub use measure::{Budget, Figure, Figures, measure, median};
 pub use options::Options;
 pub use peers::{Peer, Setup};

@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn rows_are_chosen_by_their_titles() {
-        let works = read("queue").unwrap().works();
-        assert_eq!(works, [Work::Queue, Work::QueueBlocks, Work::QueueCrowd]);
+        let works = read("unlock").unwrap().works();
+        assert_eq!(works, [Work::Lock, Work::LockContended]);
         assert_eq!(read("").unwrap().works(), Work::all());
     }
 

@@ -47,6 +47,12 @@ fn about(section: Section) -> &'static str {
         Section::Between => {
             "Channels and locks of std are those of threads; its pipe is the kernel's."
         }
+        Section::Managers => {
+            "Each client is a process, and all work on the same object. The figure is the time from the moment \
+             when all begin until the last is done, by the number of calls of all together; a put and a get \
+             count as one. A thousand sets at once are a batch of calls; Python has none, and there it is \
+             one `update`. One client and the server have a processor each; of 64 clients most wait for one."
+        }
         Section::Lengths => {
             "Ideal over measured time: each task spins until its length is over by the clock. Only maps \
              with default chunks."
@@ -102,9 +108,9 @@ fn report(
          ```sh\ncargo bench -p procession-benches -- --report\n```\n\n\
          and so are its charts; `--processes N` chooses the number of workers, which was {workers} \
          here. The peers take turns, row by row, for {rounds} rounds. A peer whose workers should be \
-         warm does a row of calls, maps, large data or a program twice and is timed the second time: it has \
-         been idle for seconds, and its caches are cold by then. A figure is the median of the rounds, ± \
-         half of what lies between the quartiles as a part of it, and (n×) says how many times as fast \
+         warm does a row of calls, maps, large data, managers or a program twice and is timed the second time: \
+         it has been idle for seconds, and its caches are cold by then. A figure is the median of the rounds, \
+         ± half of what lies between the quartiles as a part of it, and (n×) says how many times as fast \
          procession is. What another machine, or a busy one, shows is different; the \
          ratios carry over better than the times.\n\n\
          ## Goals\n\n{met} of {} are met.\n\n{}",

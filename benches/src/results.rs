@@ -49,27 +49,32 @@ pub fn goals(figures: &Figures, verdicts: &[Verdict]) -> Table {
         let (name, measured, bound) = match beside {
             // Speeds say more than times do, but for a time that is promised itself.
             Beside::Peer(peer) => times(peer, verdict.measured, bound),
+            Beside::PeerFor(peer, other) => {
+                let name = format!("{peer}, {}", other.title());
+                times(name, verdict.measured, bound)
+            }
             Beside::Own(work) => times(work.title(), verdict.measured, bound),
             Beside::Ideal => (
-                "the ideal",
+                "the ideal".to_owned(),
                 format!("{:.3} × its time", verdict.measured),
                 format!("at most {bound:.2} × its time"),
             ),
             Beside::Clock | Beside::Byte => {
-                let name = if beside == Beside::Clock { "the clock" } else { "-" };
+                let name = if beside == Beside::Clock { "the clock" } else { "-" }.to_owned();
                 let measured = amount(figures, work, verdict.measured);
                 (name, measured, format!("at most {}", amount(figures, work, bound)))
             }
         };
         let met = if verdict.is_met() { "pass" } else { "MISS" };
-        let row = [work.title(), name, &measured, &bound, met];
+        let row = [work.title(), &name, &measured, &bound, met];
         table.push(row.map(str::to_owned).to_vec());
     }
     table
 }
 
 /// Bounds below a tenth or so of the other's time are promised as its multiple, others as its part.
-fn times(name: &str, measured: f64, bound: f64) -> (&str, String, String) {
+fn times(name: impl Into<String>, measured: f64, bound: f64) -> (String, String, String) {
+    let name = name.into();
     if bound < 1.0 {
         let speed = |time: f64| format!("{} × as fast", ratio(1.0 / time));
         (name, speed(measured), format!("at least {}", speed(bound)))

@@ -1,5 +1,6 @@
 //! What is measured: the rows of the tables.
 
+use crate::managed::Managed;
 use crate::programs::Program;
 use crate::schedule::Shape;
 
@@ -58,6 +59,8 @@ pub enum Work {
     Handle,
     /// Bytes that are put into shared memory, which is then opened a second time and given back.
     Share,
+    /// Calls of a manager's objects.
+    Managed(Managed),
     /// A map of tasks that all take so many nanoseconds.
     Length(u64),
     /// A map of tasks whose lengths differ.
@@ -94,6 +97,8 @@ pub enum Section {
     Bulk,
     /// What processes share and send each other.
     Between,
+    /// What processes do to a manager's objects.
+    Managers,
     /// The length of a task against the efficiency of a map.
     Lengths,
     /// Tasks of different lengths.
@@ -131,12 +136,13 @@ pub(crate) const LENGTHS: [u64; 11] = [
 
 impl Section {
     /// All tables, in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Processes,
         Self::Calls,
         Self::Maps,
         Self::Bulk,
         Self::Between,
+        Self::Managers,
         Self::Lengths,
         Self::Uneven,
         Self::Programs,
@@ -150,6 +156,7 @@ impl Section {
             Self::Maps => "maps of tiny items",
             Self::Bulk => "large arguments and results",
             Self::Between => "between processes",
+            Self::Managers => "managers",
             Self::Lengths => "efficiency of a map, by the length of a task",
             Self::Uneven => "tasks of different lengths, beside the ideal",
             Self::Programs => "programs",
@@ -188,6 +195,7 @@ impl Work {
             Self::Handle,
             Self::Share,
         ];
+        all.extend(Managed::all().into_iter().map(Self::Managed));
         all.extend(LENGTHS.map(Self::Length));
         all.extend(Shape::ALL.map(Self::Uneven));
         all.extend(Program::ALL.map(Self::Program));
@@ -223,6 +231,7 @@ impl Work {
             Self::HandleSmall => "a 1 KiB slice, put and got",
             Self::Handle => "a 1 GiB slice, put and got",
             Self::Share => "share 1 MiB, open it, give it back",
+            Self::Managed(managed) => managed.title(),
             Self::Length(1_000) => "tasks of 1 µs",
             Self::Length(3_000) => "tasks of 3 µs",
             Self::Length(10_000) => "tasks of 10 µs",
@@ -268,6 +277,7 @@ impl Work {
             Self::HandleSmall => "handle_small",
             Self::Handle => "handle",
             Self::Share => "share",
+            Self::Managed(managed) => managed.word(),
             Self::Length(_) | Self::Uneven(_) => "spin",
             Self::Program(program) => program.word(),
         }
@@ -282,6 +292,7 @@ impl Work {
                 Section::Maps
             }
             Self::Blocks | Self::Bulk1 | Self::Bulk64 => Section::Bulk,
+            Self::Managed(_) => Section::Managers,
             Self::Length(_) => Section::Lengths,
             Self::Uneven(_) => Section::Uneven,
             Self::Program(_) => Section::Programs,
@@ -291,8 +302,17 @@ impl Work {
 
     /// Whether it is about workers that have just done the same, with what they read in the system's cache.
     pub(crate) fn is_of_warm_workers(self) -> bool {
-        let warm = [Section::Calls, Section::Maps, Section::Bulk, Section::Programs];
-        warm.contains(&self.section()) && self != Self::ApplyAsleep
+        match self {
+            Self::ApplyAsleep | Self::Managed(Managed::StartAndStop) => false,
+            _ => matches!(
+                self.section(),
+                Section::Calls
+                    | Section::Maps
+                    | Section::Bulk
+                    | Section::Managers
+                    | Section::Programs
+            ),
+        }
     }
 
     /// What its figure counts.
@@ -328,6 +348,7 @@ impl Work {
             Self::SliceSmall | Self::SliceLarge => (500, 200),
             Self::HandleSmall | Self::Handle => (100_000, 10_000),
             Self::Share => (100, 50),
+            Self::Managed(managed) => managed.counts(),
             Self::Memory | Self::Length(_) | Self::Uneven(_) | Self::Program(_) => (1, 1),
         };
         match speed {

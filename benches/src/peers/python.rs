@@ -95,6 +95,7 @@ impl Peer for Python {
         let count = work.count(self.setup.speed(self.speed(work)));
         let argument = match work {
             Work::Program(program) => self.setup.inputs.argument(program),
+            Work::Managed(managed) => managed.clients().to_string(),
             _ => match lengths(work, self.setup.processes, self.setup.measured) {
                 Some(lengths) => lengths.iter().map(u64::to_string).collect::<Vec<_>>().join(","),
                 None => String::new(),
@@ -123,7 +124,7 @@ impl Python {
             (NAME, _) => Some(work.word()),
             // An item a chunk is what they do by default: a hundred thousand tasks would take them minutes.
             (_, Work::Length(_)) => None,
-            _ if work.section() == Section::Between => None,
+            _ if matches!(work.section(), Section::Between | Section::Managers) => None,
             _ => Some(work.word()),
         }
     }

@@ -2,12 +2,14 @@
 
 mod between;
 mod calls;
+mod managed;
 mod tasks;
 
 use procession::{Pool, Process, StartMethod, task};
 
 use self::between::Between;
 pub(super) use self::calls::Calls;
+use self::managed::Managers;
 use super::{Peer, Setup};
 use crate::measure::{median, p50};
 use crate::memory::private_bytes;
@@ -20,11 +22,12 @@ pub const NAME: &str = "procession";
 #[task]
 fn nothing() {}
 
-/// A pool, and processes of their own where that is measured.
+/// A pool, and processes and a manager of their own where that is measured.
 #[derive(Debug)]
 pub struct Procession {
     calls: Calls,
     between: Between,
+    managers: Managers,
     setup: Setup,
 }
 
@@ -35,7 +38,8 @@ impl Procession {
     /// The pool can't be started.
     pub fn new(setup: &Setup) -> Self {
         let calls = Calls::new(setup.processes);
-        Self { calls, between: Between::default(), setup: setup.clone() }
+        let (between, managers) = (Between::default(), Managers::default());
+        Self { calls, between, managers, setup: setup.clone() }
     }
 }
 
@@ -57,6 +61,7 @@ impl Peer for Procession {
             (Work::Program(program), _) => {
                 Some(tasks::program(self.calls.pool(), program, &self.setup.inputs))
             }
+            (Work::Managed(managed), _) => Some(self.managers.run(managed, count)),
             (_, Section::Between) => self.between.run(work, count, self.calls.pool(), measured),
             _ => self.calls.run(work, count),
         }
