@@ -1,6 +1,6 @@
 //! What procession promises, most of it as a ratio to a peer in the same run.
 
-use crate::managed::Managed;
+use crate::managed::{Managed, Through};
 use crate::measure::Figures;
 use crate::peers::{
     bare, crossbeam, fork_server, memcpy, procession, procspawn, python, rayon, sockets, std, words,
@@ -68,7 +68,7 @@ const fn managed(work: Managed, beside: Beside, bound: f64) -> Goal {
     goal(Work::Managed(work), beside, bound)
 }
 
-const GOALS: [Goal; 43] = [
+const GOALS: [Goal; 45] = [
     goal(Work::Map, PYTHON, 1.0 / 50.0),
     goal(Work::Map, Beside::Peer(rayon::NAME), 2.5),
     goal(Work::Map, Beside::Peer(procspawn::NAME), 1.0 / 100.0),
@@ -114,6 +114,8 @@ const GOALS: [Goal; 43] = [
     managed(Managed::Set(64), Beside::Own(Work::Managed(Managed::Set(2))), SAME),
     managed(Managed::PutAndGet(64), Beside::Own(Work::Managed(Managed::PutAndGet(2))), SAME),
     managed(Managed::SetMany, ONE_BY_ONE, 1.0 / 100.0),
+    managed(Managed::Afar(Through::Tcp), Beside::Peer(std::NAME), 1.5),
+    managed(Managed::Afar(Through::Unix), Beside::Peer(std::NAME), 1.5),
 ];
 
 /// The goals for which there are figures, and that nothing got slower than it is through sockets.

@@ -9,6 +9,19 @@ pub(crate) const MANY: usize = 1_000;
 /// The keys of dictionaries.
 pub(crate) const KEYS: u64 = 1_000;
 
+/// The bytes of a get of a dictionary through a socket, with the heads of messages, and those of its reply.
+pub(crate) const SENT: usize = 21;
+pub(crate) const RECEIVED: usize = 15;
+
+/// How a client of another program reaches a manager on the same machine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Through {
+    /// A TCP port.
+    Tcp,
+    /// A Unix socket.
+    Unix,
+}
+
 /// Calls of a manager's objects.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Managed {
@@ -22,6 +35,8 @@ pub enum Managed {
     Lock,
     /// One client sets a thousand values with one message, counted one by one; the median of a round.
     SetMany,
+    /// One client gets values of a dictionary, as another program would; the median of a round.
+    Afar(Through),
     /// A manager is started and shut down.
     StartAndStop,
 }
@@ -33,7 +48,9 @@ impl Managed {
         for row in [Self::Get, Self::Set, Self::PutAndGet] {
             all.extend(CLIENTS.map(row));
         }
-        all.extend([Self::Lock, Self::SetMany, Self::StartAndStop]);
+        all.extend([Self::Lock, Self::SetMany]);
+        all.extend([Through::Tcp, Through::Unix].map(Self::Afar));
+        all.push(Self::StartAndStop);
         all
     }
 
@@ -54,6 +71,8 @@ impl Managed {
             Self::PutAndGet(_) => "managed queue, put and get, 64 clients",
             Self::Lock => "managed lock, acquire and release",
             Self::SetMany => "managed dict, 1000 sets at once, a set",
+            Self::Afar(Through::Tcp) => "managed dict, get, through TCP, p50",
+            Self::Afar(Through::Unix) => "managed dict, get, through a Unix socket, p50",
             Self::StartAndStop => "manager, start and stop, p50",
         }
     }
@@ -66,6 +85,7 @@ impl Managed {
             Self::PutAndGet(_) => "managed_put_and_get",
             Self::Lock => "managed_lock",
             Self::SetMany => "managed_set_many",
+            Self::Afar(_) => "managed_afar",
             Self::StartAndStop => "manager_start_and_stop",
         }
     }
@@ -74,7 +94,7 @@ impl Managed {
     pub(crate) fn clients(self) -> usize {
         match self {
             Self::Get(clients) | Self::Set(clients) | Self::PutAndGet(clients) => clients,
-            Self::Lock | Self::SetMany | Self::StartAndStop => 0,
+            Self::Lock | Self::SetMany | Self::Afar(_) | Self::StartAndStop => 0,
         }
     }
 
@@ -84,6 +104,7 @@ impl Managed {
             Self::Get(_) | Self::Set(_) | Self::PutAndGet(_) => (64 * 1_000, 64 * 25),
             Self::Lock => (20_000, 2_000),
             Self::SetMany => (50, 20),
+            Self::Afar(_) => (5_000, 500),
             Self::StartAndStop => (20, 10),
         }
     }

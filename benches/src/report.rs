@@ -51,7 +51,8 @@ fn about(section: Section) -> &'static str {
             "Each client is a process, and all work on the same object. The figure is the time from the moment \
              when all begin until the last is done, by the number of calls of all together; a put and a get \
              count as one. A thousand sets at once are a batch of calls; Python has none, and there it is \
-             one `update`. One client and the server have a processor each; of 64 clients most wait for one."
+             one `update`. One client and the server have a processor each; of 64 clients most wait for one. Through sockets, std \
+             is a thread that answers as many bytes with as many."
         }
         Section::Lengths => {
             "Ideal over measured time: each task spins until its length is over by the clock. Only maps \

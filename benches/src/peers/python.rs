@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::conversation::Conversation;
 use super::{Peer, Setup};
+use crate::managed::Managed;
 use crate::memory::private_bytes;
 use crate::schedule::lengths;
 use crate::work::{Section, Speed, Work};
@@ -121,6 +122,8 @@ impl Python {
             (NAME_SIMPLE, Work::Queue) => Some("simple_queue"),
             (NAME_SIMPLE, Work::QueueBlocks) => Some("simple_queue_blocks"),
             (NAME_SPAWN | NAME_SIMPLE, _) => None,
+            // Its managers are always reached through sockets: those rows are the others.
+            (_, Work::Managed(Managed::Afar(_))) => None,
             (NAME, _) => Some(work.word()),
             // An item a chunk is what they do by default: a hundred thousand tasks would take them minutes.
             (_, Work::Length(_)) => None,

@@ -1,12 +1,16 @@
 //! The standard library, between threads: its pipe, its channel, its mutex.
 //!
-//! Its threads share memory, and only the pipe goes through the kernel, as it would between processes.
+//! Its threads share memory, and only the pipe and sockets go through the kernel, as they would between
+//! processes.
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use super::{Peer, Setup};
+use crate::managed::{Managed, RECEIVED, SENT, Through};
 use crate::measure::{each, p50};
 use crate::work::{Speed, Work};
 
@@ -38,6 +42,7 @@ impl Peer for Std {
             Work::ApplyAsync => calls(count, self.threads),
             Work::Queue => channel(count),
             Work::Pipe => round_trip(count),
+            Work::Managed(Managed::Afar(through)) => exchange(through, count),
             Work::Lock => {
                 let lock = Mutex::new(0_u64);
                 each(count, || (0..count).for_each(|_| add(&lock)))
@@ -120,6 +125,45 @@ fn round_trip(count: usize) -> f64 {
             our_input.read_exact(&mut number).expect("it answers");
         });
         drop(our_output);
+        nanos
+    })
+}
+
+/// As many bytes through a socket and back as a call of a manager's object has.
+fn exchange(through: Through, count: usize) -> f64 {
+    match through {
+        Through::Tcp => {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+            let address = listener.local_addr().expect("it has one");
+            let (ours, theirs) = (
+                TcpStream::connect(address).expect("the port"),
+                listener.accept().expect("ours").0,
+            );
+            for socket in [&ours, &theirs] {
+                socket.set_nodelay(true).expect("it is connected");
+            }
+            exchanges(ours, theirs, count)
+        }
+        Through::Unix => {
+            let (ours, theirs) = UnixStream::pair().expect("sockets");
+            exchanges(ours, theirs, count)
+        }
+    }
+}
+
+fn exchanges<S: Read + Write + Send>(mut ours: S, mut theirs: S, count: usize) -> f64 {
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut request = [0; SENT];
+            while theirs.read_exact(&mut request).is_ok() {
+                theirs.write_all(&request[..RECEIVED]).expect("the other end waits");
+            }
+        });
+        let nanos = p50(count, || {
+            ours.write_all(&[1; SENT]).expect("the thread is there");
+            ours.read_exact(&mut [0; RECEIVED]).expect("it answers");
+        });
+        drop(ours);
         nanos
     })
 }

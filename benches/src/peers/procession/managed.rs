@@ -2,10 +2,10 @@
 
 use procession::manager::Queue;
 use procession::sync::Event;
-use procession::{Dict, Manager, Process, TaskFn};
+use procession::{Address, AuthKey, Dict, Manager, Process, TaskFn};
 use serde::{Deserialize, Serialize};
 
-use crate::managed::{KEYS, MANY, Managed};
+use crate::managed::{KEYS, MANY, Managed, Through};
 use crate::measure::{each, p50};
 
 /// What is kept between rounds.
@@ -55,12 +55,30 @@ impl Managers {
                 assert_eq!(dict.len().expect("the server"), MANY);
                 nanos / MANY as f64
             }
+            Managed::Afar(through) => afar(through, count),
             Managed::StartAndStop => p50(count, || {
                 let manager = Manager::new().expect("a manager");
                 manager.shutdown().expect("its end");
             }),
         }
     }
+}
+
+/// Connects to a manager of its own as if it were another program's.
+fn afar(through: Through, count: usize) -> f64 {
+    let address = match through {
+        Through::Tcp => Address::tcp("127.0.0.1", 0),
+        Through::Unix => Address::abstract_name(format!("benches-{}", std::process::id())),
+    };
+    let key = AuthKey::new("a key of these benches");
+    let manager = Manager::builder().bind(address).auth_key(&key).build().expect("a manager");
+    let client = Manager::connect(manager.address().expect("it listens"), &key).expect("its key");
+    let dict: Dict<u64, u64> = client.dict().expect("a dictionary");
+    dict.insert(1, 2).expect("the server");
+    let nanos = p50(count, || assert_eq!(dict.get(&1).expect("the server"), Some(2)));
+    drop((dict, client));
+    manager.shutdown().expect("its end");
+    nanos
 }
 
 /// How clients begin together: each says that it is there, and waits until the gate is open. In the end it
