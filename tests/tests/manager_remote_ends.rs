@@ -16,7 +16,7 @@ use procession::{
     Address, AuthKey, List, Manager, ManagerBuilder, ManagerError, Process, Value, managed, task,
 };
 use procession_tests::scratch::Scratch;
-use procession_tests::{alone, heap_objects, wait_until};
+use procession_tests::{alone, heap_objects, is_running, wait_until};
 
 /// A type under the attribute.
 struct Counter {
@@ -215,6 +215,21 @@ fn a_killed_server_is_told_within_a_second() {
         assert!(matches!(counter.add(1), Err(ManagerError::Unreachable(_))));
         assert!(manager.shutdown().is_err());
         drop(counter);
+    });
+}
+
+#[test]
+fn a_dropped_manager_leaves_nothing() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let path = scratch.path("socket");
+        for _ in 0..20 {
+            let manager = builder(Address::unix(&path)).build().unwrap();
+            let pid = manager.pid();
+            assert!(std::fs::exists(&path).unwrap());
+            drop(manager);
+            assert!(!std::fs::exists(&path).unwrap() && !is_running(pid));
+        }
     });
 }
 

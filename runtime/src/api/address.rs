@@ -1,9 +1,7 @@
 //! Where a listener listens.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -68,18 +66,8 @@ impl From<Place> for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Place::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Place::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Place::Path(path) if has_slash(path.as_os_str()) => path.display().fmt(f),
-            Place::Path(path) => write!(f, "unix:{}", path.display()),
-            Place::Abstract(name) => write!(f, "@{}", String::from_utf8_lossy(name)),
-        }
+        self.0.fmt(f)
     }
-}
-
-fn has_slash(path: &OsStr) -> bool {
-    path.as_bytes().contains(&b'/') && !path.as_bytes().starts_with(b"unix:")
 }
 
 impl FromStr for Address {

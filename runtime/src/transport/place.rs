@@ -1,9 +1,11 @@
 //! Where a listener listens, and how one gets there.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{self, IpAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -39,6 +41,25 @@ impl Place {
         };
         Self::Tcp { host, port: address.port() }
     }
+}
+
+impl fmt::Display for Place {
+    /// As a user writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Path(path) if is_plain(path) => path.display().fmt(f),
+            Self::Path(path) => write!(f, "unix:{}", path.display()),
+            Self::Abstract(name) => write!(f, "@{}", String::from_utf8_lossy(name)),
+        }
+    }
+}
+
+/// Whether a path can be told from other addresses.
+fn is_plain(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.contains(&b'/') && !bytes.starts_with(b"unix:")
 }
 
 /// The system's form of a path.

@@ -111,8 +111,8 @@ use crate::shm::system::System;
 /// [name](Self::name) lives on until the name is [taken back](Self::unname). Values that have proxies of
 /// each other in a circle keep each other alive, as in Python.
 ///
-/// The server ends when the `Manager` is dropped or its process ends; then calls are
-/// [`ManagerError::Lost`]. It doesn't react to Ctrl-C.
+/// The server ends when the `Manager` is dropped, which waits for that, or when its process ends; then calls
+/// are [`ManagerError::Lost`]. It doesn't react to Ctrl-C.
 ///
 /// # Values that call each other
 /// A method of a managed value can call another one through a proxy. It must not call its own value, which is
@@ -137,6 +137,10 @@ struct Own {
     client: Arc<Client>,
     process: Process<Served>,
 }
+
+/// How long a dropped manager waits for its server's end: one that is stopped, or whose values don't come to
+/// an end, is left to the program's end.
+const LAST: Duration = Duration::from_secs(5);
 
 /// What the server's task gives.
 type Served = Result<(), String>;
@@ -517,6 +521,8 @@ impl Drop for Manager {
     fn drop(&mut self) {
         if let Some(own) = &self.own {
             own.client.front().reception().close();
+            // The values are dropped meanwhile. Whoever wants to know how it ends calls `shutdown`.
+            let _ = own.process.join_timeout(LAST);
         }
     }
 }

@@ -107,7 +107,7 @@ pub(crate) fn open(server: &'static Server, listen: Listen) -> io::Result<()> {
     let Listen { target: Target { place, key }, limits } = listen;
     let entered = enter(&place);
     let (entrance, local, file) = entered.map_err(|error| {
-        io::Error::new(error.kind(), format!("can't listen at {place:?}: {error}"))
+        io::Error::new(error.kind(), format!("can't listen at {place}: {error}"))
     })?;
     let door = Door::open(entrance, key)?;
     let host = HOST.get_or_init(|| Host {
