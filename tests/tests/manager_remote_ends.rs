@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use procession::manager::Lock;
+use procession::manager::{Event, Lock};
 use procession::{
     Address, AuthKey, List, Manager, ManagerBuilder, ManagerError, Process, Value, managed, task,
 };
@@ -34,9 +34,33 @@ impl Counter {
         self.count
     }
 
-    pub fn nap(&self, millis: u64) -> u64 {
+    /// Says that it runs, and waits.
+    pub fn nap(&self, runs: Event, millis: u64) -> u64 {
+        runs.set().unwrap();
         thread::sleep(Duration::from_millis(millis));
         self.count
+    }
+}
+
+/// Writes a file when it is dropped.
+struct Testament {
+    path: String,
+}
+
+#[managed]
+impl Testament {
+    pub fn new(path: String) -> Self {
+        Self { path }
+    }
+
+    pub fn path(&self) -> String {
+        self.path.clone()
+    }
+}
+
+impl Drop for Testament {
+    fn drop(&mut self) {
+        std::fs::write(&self.path, "it was dropped").unwrap();
     }
 }
 
@@ -77,6 +101,8 @@ impl Relay {
                     }
                     let client = client.unwrap();
                     let Ok(server) = TcpStream::connect(&*server.lock().unwrap()) else { continue };
+                    let both = [&client, &server].map(|socket| socket.try_clone().unwrap());
+                    sockets.lock().unwrap().extend(both);
                     for (mut from, mut to) in [(&client, &server), (&server, &client)]
                         .map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()))
                     {
@@ -85,7 +111,6 @@ impl Relay {
                             let _ = to.shutdown(Shutdown::Both);
                         }));
                     }
-                    sockets.lock().unwrap().extend([client, server]);
                 }
                 pumps.into_iter().for_each(|pump| pump.join().unwrap());
             })
@@ -127,17 +152,18 @@ fn who_comes_back_in_time_finds_what_it_had() {
             assert_eq!(counter.add(1).unwrap(), i);
         }
         // One that is under way is an error that says so, and is done once at most.
+        let runs = remote.event().unwrap();
         let napper = {
-            let counter = counter.clone();
-            thread::spawn(move || counter.nap(300))
+            let (counter, runs) = (counter.clone(), runs.clone());
+            thread::spawn(move || counter.nap(runs, 300))
         };
-        thread::sleep(Duration::from_millis(100));
+        runs.wait().unwrap();
         relay.cut();
         let error = napper.join().unwrap().unwrap_err();
         assert!(matches!(error, ManagerError::Interrupted(_)), "{error}");
         assert!(procession::Error::from(error).is_disconnected());
         assert_eq!(counter.add(0).unwrap(), 5);
-        drop((counter, remote));
+        drop((counter, runs, remote));
     });
 }
 
@@ -154,11 +180,24 @@ fn who_comes_back_too_late_finds_nothing() {
         wait_until("its session is over", || heap_objects() <= before + 1);
         assert!(matches!(lost.get(), Err(ManagerError::Gone(_))));
         // Its number may be another object's by now.
-        let _others: Vec<_> = (0..20).map(|_| remote.value(9_u8).unwrap()).collect();
+        let others: Vec<_> = (0..20).map(|_| remote.value(9_u8).unwrap()).collect();
         assert!(matches!(lost.get(), Err(ManagerError::Gone(_))));
         assert!(matches!(kept.get(), Err(ManagerError::Gone(_))));
-        let kept: Value<u8> = remote.named("kept").unwrap();
-        assert_eq!(kept.get().unwrap(), 2);
+        let again: Value<u8> = remote.named("kept").unwrap();
+        assert_eq!(again.get().unwrap(), 2);
+
+        // Nor does it stand for another one in arguments, in batches, or when it is to have a name.
+        let list: List<Value<u8>> = remote.list(vec![]).unwrap();
+        assert!(list.push(lost.clone()).is_err());
+        assert!(remote.list(vec![lost.clone()]).is_err());
+        assert!(matches!(remote.name("lost", &lost), Err(ManagerError::Gone(_))));
+        let alone = remote.batch(|tx| lost.on(tx).set(7));
+        assert!(matches!(alone, Err(ManagerError::Gone(_))), "{alone:?}");
+        let (first, second) = remote.batch(|tx| (again.on(tx).get(), lost.on(tx).get())).unwrap();
+        assert_eq!(first.get().unwrap(), 2);
+        assert!(matches!(second.get(), Err(ManagerError::Gone(_))));
+        assert!(others.iter().all(|other| other.get().unwrap() == 9));
+        assert!(list.is_empty().unwrap());
     });
 }
 
@@ -202,11 +241,12 @@ fn a_killed_server_is_told_within_a_second() {
         let manager = builder(port()).build().unwrap();
         let remote = Manager::connect(manager.address().unwrap(), &key()).unwrap();
         let counter = CounterProxy::new(&remote, 1).unwrap();
+        let runs = remote.event().unwrap();
         let napper = {
-            let counter = counter.clone();
-            thread::spawn(move || (counter.nap(100_000), Instant::now()))
+            let (counter, runs) = (counter.clone(), runs.clone());
+            thread::spawn(move || (counter.nap(runs, 100_000), Instant::now()))
         };
-        thread::sleep(Duration::from_millis(100));
+        runs.wait().unwrap();
         let begin = Instant::now();
         kill(Pid::from_raw(manager.pid() as i32), Signal::SIGKILL).unwrap();
         let (error, end) = napper.join().unwrap();
@@ -214,7 +254,38 @@ fn a_killed_server_is_told_within_a_second() {
         assert!(end - begin < Duration::from_secs(1), "{:?}", end - begin);
         assert!(matches!(counter.add(1), Err(ManagerError::Unreachable(_))));
         assert!(manager.shutdown().is_err());
-        drop(counter);
+        drop((counter, runs));
+    });
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let (file, link) = (scratch.path("file"), scratch.path("link"));
+        std::fs::write(&file, "precious").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [&file, &link] {
+            let error = builder(Address::unix(path)).build().unwrap_err();
+            assert!(error.to_string().contains(path.as_str()), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&link).unwrap(), "precious");
+    });
+}
+
+#[test]
+fn what_a_connected_client_has_is_dropped_when_the_server_ends() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let (path, address) = (scratch.path("testament"), Address::unix(scratch.path("socket")));
+        // A session that lasts for ever keeps nothing longer than the server.
+        let manager = builder(&address).grace(Duration::MAX).build().unwrap();
+        let remote = Manager::connect(&address, &key()).unwrap();
+        let testament = TestamentProxy::new(&remote, path.clone()).unwrap();
+        assert_eq!(testament.path().unwrap(), path);
+        manager.shutdown().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "it was dropped");
+        drop((testament, remote));
     });
 }
 

@@ -102,8 +102,8 @@ fn traits(model: &Model) -> Vec<TokenStream> {
     vec![
         quote! {
             impl #root::ManagedProxy for #proxy {
-                fn layout() -> u64 {
-                    <#private::Proxy<#managed> as #root::ManagedProxy>::layout()
+                fn fits(handle: &#private::Handle) -> bool {
+                    <#private::Proxy<#managed> as #root::ManagedProxy>::fits(handle)
                 }
 
                 fn described() -> #private::Vec<#private::String> {

@@ -12,12 +12,14 @@
 //! - Numbers and bytes come from other processes, and are checked.
 
 use std::any::type_name;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 use super::call::{self, Call, Held};
 use super::{registry, server};
@@ -286,6 +288,8 @@ pub struct Made {
     pub(crate) proxy: &'static str,
     /// See [`described`].
     pub(crate) described: fn() -> Vec<String>,
+    /// See [`fingerprint`].
+    pub(crate) fingerprint: fn() -> u64,
 }
 
 impl Made {
@@ -296,6 +300,7 @@ impl Made {
             layout: heap::layout_of::<T>(),
             proxy: type_name::<T::Proxy>(),
             described: described::<T>,
+            fingerprint: fingerprint_of::<T>,
         }
     }
 }
@@ -310,6 +315,20 @@ pub(crate) fn described<T: Managed>() -> Vec<String> {
     };
     let methods = T::CLASS.methods.iter().map(|method| format!("{method:?}"));
     std::iter::once(name.to_owned()).chain(methods).collect()
+}
+
+/// What [`described`] comes to in a number: the same in every program, on every machine.
+pub(crate) fn fingerprint(described: &[String]) -> u64 {
+    let hash = Sha256::digest(described.join("\n"));
+    let first = hash.first_chunk().expect("it has 32 bytes");
+    u64::from_le_bytes(*first)
+}
+
+/// The [`fingerprint`] of a class.
+pub(crate) fn fingerprint_of<T: Managed>() -> u64 {
+    static KNOWN: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    *known.entry(heap::layout_of::<T>()).or_insert_with(|| fingerprint(&described::<T>()))
 }
 
 impl Invocation<'_> {

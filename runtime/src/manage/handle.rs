@@ -14,10 +14,11 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
 
 use super::afar;
-use super::afar::client::Far;
+use super::afar::client::{Far, ForBuild, Terms};
 use super::afar::peer::{self, Peer};
 use super::afar::wire::{Target, Ticket};
 use super::call::{self, Call, Held};
+use super::class::{self, Managed};
 use super::client::Client;
 use super::maker;
 use super::protocol::{self, Fault};
@@ -25,7 +26,7 @@ use super::server::{self, Server};
 use super::table::Member;
 use crate::callable::identity::callee_of;
 use crate::callable::task_fn::TaskFn;
-use crate::shm::heap::{Id, Kind, Object};
+use crate::shm::heap::{Id, Kind, Object, layout_of};
 use crate::transport::codec::{self, passing};
 use crate::transport::scratch;
 
@@ -120,15 +121,17 @@ impl Way {
         }
     }
 
-    /// Has a request executed, with the handles in it, and lets `take` have the reply, and what holds the
-    /// handles in that.
+    /// Has a request executed, with the handles that are in it or that it is about, and lets `take` have the
+    /// reply, and what holds the handles in that.
     ///
     /// # Errors
-    /// The server has gone, or there is no memory.
+    /// The server has gone, or there is no memory; the handles are of a server before it; or it is `for_build`,
+    /// full of numbers that one build of one program alone understands, and the server is of another.
     pub(crate) fn exchange<R>(
         &self,
         request: &[u8],
         held: &Held,
+        for_build: ForBuild,
         take: impl FnOnce(&mut Vec<u8>, Held) -> R,
     ) -> Result<R, Fault> {
         match self {
@@ -139,13 +142,17 @@ impl Way {
                 let held = held.expect("a request that this process has made is one");
                 Ok(take(&mut reply, held))
             }
-            Self::Afar(client) => client.exchange(request, None, take),
+            Self::Afar(client) => {
+                let session = held.handles.first().and_then(Handle::session);
+                client.exchange(request, Terms { session, for_build }, take)
+            }
         }
     }
 
     /// Has a request executed whose arguments `encode` appends, and takes the result by `decode`.
     fn ask<R>(
         &self,
+        for_build: ForBuild,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Held, codec::Error>,
         decode: impl FnOnce(&[u8]) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
@@ -153,7 +160,7 @@ impl Way {
             scratch::with(|request| {
                 let held = encode(request).map_err(|error| data("its arguments", &error))?;
                 let take = |reply: &mut Vec<u8>, _held| decode(protocol::result(reply)?);
-                self.exchange(request, &held, take)?
+                self.exchange(request, &held, for_build, take)?
             })
         };
         peer::with(self.peer(), ask)
@@ -169,7 +176,7 @@ pub(crate) fn run<M, F: TaskFn<M>>(way: &Way, f: &F, args: &F::Args) -> Result<F
         protocol::run(request, callee_of(f));
         call::encode(args, request)
     };
-    way.ask(encode, |result| decoded(result, call::decode))
+    way.ask(ForBuild::This, encode, |result| decoded(result, call::decode))
 }
 
 /// Has an object made by a constructor of a class in the table; gives the constructor's own result, and the
@@ -187,7 +194,7 @@ pub(crate) fn construct<T, A, R>(
         protocol::construct(request, class, constructor.number());
         constructor.encode_args(args, request)
     };
-    way.ask(encode, |result| {
+    way.ask(ForBuild::This, encode, |result| {
         let (own, handle) = protocol::made(result)?;
         let own = decoded(own, |bytes| constructor.decode_result(bytes))?;
         Ok((own, decoded(handle, call::decode)?))
@@ -203,7 +210,7 @@ pub(crate) fn make<A: Serialize>(way: &Way, maker: maker::Name, args: &A) -> Res
         protocol::make(request, maker);
         call::encode(&(args,), request)
     };
-    way.ask(encode, |result| {
+    way.ask(ForBuild::This, encode, |result| {
         let made: Option<Handle> = decoded(protocol::made(result)?.1, call::decode)?;
         made.ok_or_else(|| Fault::Refused("the manager has made nothing".to_owned()))
     })
@@ -220,9 +227,9 @@ pub(crate) fn name(way: &Way, handle: &Handle, name: &str) -> Result<bool, Fault
     }
     let encode = |request: &mut Vec<u8>| {
         protocol::name(request, handle.id(), name);
-        Ok(Held::default())
+        Ok(Held { handles: vec![handle.clone()], ..Held::default() })
     };
-    way.ask(encode, |result| decoded(result, call::decode))
+    way.ask(ForBuild::Any, encode, |result| decoded(result, call::decode))
 }
 
 /// Takes a public name back. False: nothing had it.
@@ -234,7 +241,7 @@ pub(crate) fn unname(way: &Way, name: &str) -> Result<bool, Fault> {
         protocol::unname(request, name);
         Ok(Held::default())
     };
-    way.ask(encode, |result| decoded(result, call::decode))
+    way.ask(ForBuild::Any, encode, |result| decoded(result, call::decode))
 }
 
 /// The object with a public name, the type of its proxies, and what its class is
@@ -247,7 +254,7 @@ pub(crate) fn find(way: &Way, name: &str) -> Result<Option<(Handle, String, Vec<
         protocol::find(request, name);
         Ok(Held::default())
     };
-    way.ask(encode, |result| decoded(result, call::decode))
+    way.ask(ForBuild::Any, encode, |result| decoded(result, call::decode))
 }
 
 impl Handle {
@@ -280,16 +287,13 @@ impl Handle {
         }))
     }
 
-    /// Whether the object is of the type with this [layout](crate::shm::heap::layout_of).
-    pub(crate) fn is_on(&self, layout: u64) -> bool {
-        self.layout() == layout
-    }
-
-    pub(crate) fn layout(&self) -> u64 {
+    /// Whether the object is a `T`, as far as anybody can tell: in another program, it has the same name and
+    /// the same methods.
+    pub(crate) fn is_on<T: Managed>(&self) -> bool {
         match &self.0 {
-            Place::There(remote) => remote.entry().layout(),
-            Place::Here(reference) => reference.member.layout(),
-            Place::Afar(far) => far.layout(),
+            Place::There(remote) => remote.entry().layout() == layout_of::<T>(),
+            Place::Here(reference) => reference.member.layout() == layout_of::<T>(),
+            Place::Afar(far) => far.class() == class::fingerprint_of::<T>(),
         }
     }
 
@@ -325,7 +329,21 @@ impl Handle {
 
     /// Whether both are on the same object.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.id() == other.id() && self.is_on_way(&other.way())
+        self.id() == other.id() && self.is_on_way(&other.way()) && self.is_as_old_as(other)
+    }
+
+    /// Of two on the same way: whether their numbers are those of one server. A way through a socket may lead
+    /// to another one than before.
+    pub(crate) fn is_as_old_as(&self, other: &Self) -> bool {
+        self.session() == other.session()
+    }
+
+    /// The session in which its number means something.
+    fn session(&self) -> Option<Ticket> {
+        match &self.0 {
+            Place::Afar(far) => Some(far.session()),
+            Place::There(_) | Place::Here(_) => None,
+        }
     }
 
     /// Whether its server is at the end of that way.
@@ -356,9 +374,11 @@ impl Handle {
                 let take = |reply: &mut Vec<u8>, _held| decoded(protocol::result(reply)?, decode);
                 match &self.0 {
                     Place::There(remote) => remote.client.exchange(request, &held.objects, take)?,
-                    Place::Here(_) => self.way().exchange(request, &held, take)?,
+                    Place::Here(_) => self.way().exchange(request, &held, ForBuild::Any, take)?,
                     Place::Afar(far) => {
-                        far.client().exchange(request, Some(far.session()), take)?
+                        let terms =
+                            Terms { session: Some(far.session()), for_build: ForBuild::Any };
+                        far.client().exchange(request, terms, take)?
                     }
                 }
             })
@@ -407,7 +427,7 @@ impl Serialize for Handle {
         if !passing::is_collecting() {
             return peer::put(self).map_err(S::Error::custom)?.to_bits().serialize(serializer);
         }
-        type To<'a> = Form<&'a Object, (&'a Target, Ticket, u64, &'a Object)>;
+        type To<'a> = Form<&'a Object, (&'a Target, Ticket, u64, Object)>;
         let form: To<'_> = match &self.0 {
             Place::There(remote) => Form::Near(remote.client.front().object(), remote.entry()),
             Place::Here(reference) => {

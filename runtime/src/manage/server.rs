@@ -445,6 +445,10 @@ impl Server {
         protocol::batch_reply(reply);
         let mut held = Held::default();
         for call in calls {
+            // The reply is too long already, and won't be sent.
+            if session.is_some_and(|session| reply.len() as u64 > session.longest()) {
+                break;
+            }
             let call = call?;
             let done = protocol::batched_reply(reply, |out| self.call(call, session, out));
             held.extend(done.unwrap_or_default());

@@ -49,6 +49,11 @@ impl Member {
         (self.made.described)()
     }
 
+    /// See [`fingerprint`](super::class::fingerprint).
+    pub(crate) fn fingerprint(&self) -> u64 {
+        (self.made.fingerprint)()
+    }
+
     /// Which type its proxies are of: see [`layout_of`](heap::layout_of).
     pub(crate) fn layout(&self) -> u64 {
         self.made.layout

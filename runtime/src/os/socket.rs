@@ -177,6 +177,8 @@ pub(crate) fn notice_a_lost_peer(socket: impl AsFd) {
     let _ = setsockopt(&socket, sockopt::TcpKeepIdle, &10);
     let _ = setsockopt(&socket, sockopt::TcpKeepInterval, &5);
     let _ = setsockopt(&socket, sockopt::TcpKeepCount, &4);
+    // The same where something is under way that nobody confirms: in milliseconds.
+    let _ = setsockopt(&socket, sockopt::TcpUserTimeout, &30_000);
 }
 
 /// Makes sure that no program that is started from here inherits the descriptor.

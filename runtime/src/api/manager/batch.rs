@@ -10,10 +10,11 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::error::ManagerError;
+use crate::manage::afar::client::ForBuild;
 use crate::manage::afar::peer::{self, Peer};
 use crate::manage::call::{Call, Decode, Held};
 use crate::manage::class::Managed;
-use crate::manage::handle::{self, Handle, Way};
+use crate::manage::handle::{self, Handle};
 use crate::manage::protocol::{self, Fault};
 use crate::transport::codec;
 
@@ -27,8 +28,8 @@ pub struct Batch {
 struct Calls {
     request: Vec<u8>,
     held: Held,
-    /// Where the first one goes, and so all.
-    way: Option<Way>,
+    /// What the first one is a call of: all go the same way.
+    first: Option<Handle>,
     count: usize,
 }
 
@@ -88,9 +89,11 @@ impl Batch {
     }
 
     fn send(&self) -> Result<Results, Fault> {
-        let Calls { request, held, way, count } = self.calls.take();
-        let Some(way) = way else { return Ok(Results::default()) };
-        way.exchange(&request, &held, |reply, held| {
+        let Calls { request, mut held, first, count } = self.calls.take();
+        let Some(first) = first else { return Ok(Results::default()) };
+        let way = first.way();
+        held.handles.insert(0, first);
+        let take = |reply: &mut Vec<u8>, held| {
             let bytes = mem::take(reply);
             let mut rest = protocol::result(&bytes)?;
             let mut each = Vec::with_capacity(count);
@@ -102,7 +105,8 @@ impl Batch {
                 }));
             }
             Ok(Results { bytes, each, _held: held, peer: way.peer() })
-        })?
+        };
+        peer::with(way.peer(), || way.exchange(&request, &held, ForBuild::Any, take))?
     }
 
     pub(super) fn push<T: Managed, A, R>(
@@ -127,15 +131,19 @@ impl Calls {
         method: u16,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Held, codec::Error>,
     ) -> Result<usize, Fault> {
-        if self.way.is_none() {
-            self.way = Some(handle.way());
+        let way = handle.way();
+        let first = self.first.get_or_insert_with(|| {
             protocol::batch(&mut self.request);
-        }
-        if !self.way.as_ref().is_some_and(|way| handle.is_on_way(way)) {
+            handle.clone()
+        });
+        if !first.is_on_way(&way) {
             let text = "it is of another manager than the others of its batch";
             return Err(Fault::Refused(text.to_owned()));
         }
-        let peer = self.way.as_ref().and_then(Way::peer);
+        if !first.is_as_old_as(handle) {
+            return Err(Fault::Gone);
+        }
+        let peer = way.peer();
         let push = || protocol::batched(&mut self.request, handle.id(), method, encode);
         let pushed = peer::with(peer, push);
         self.held.extend(pushed.map_err(|error| handle::data("its arguments", &error))?);

@@ -162,8 +162,8 @@ macro_rules! builtin {
         where
             $($bounds)*
         {
-            fn layout() -> u64 {
-                crate::shm::heap::layout_of::<$Value>()
+            fn fits(handle: &crate::manage::handle::Handle) -> bool {
+                handle.is_on::<$Value>()
             }
 
             fn described() -> Vec<String> {

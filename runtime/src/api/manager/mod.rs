@@ -335,7 +335,6 @@ impl Manager {
         A: Payload,
     {
         let error = |fault| ManagerError::new(fault, type_name::<T::Proxy>());
-        self.check_build().map_err(error)?;
         let maker = Maker::of::<T, A>().name();
         handle::make(&self.way, maker, &args).map(T::Proxy::from_handle).map_err(error)
     }
@@ -390,7 +389,6 @@ impl Manager {
         let class = registry::index_of::<T>().ok_or_else(|| {
             error(Fault::Refused("the type isn't in the table of managed types".to_owned()))
         })?;
-        self.check_build().map_err(error)?;
         let (own, handle) =
             handle::construct(&self.way, class, constructor, args).map_err(error)?;
         Ok((own, handle.map(Proxy::new)))
@@ -462,7 +460,7 @@ impl Manager {
             found: found.to_owned(),
         };
         if self.own.is_some() {
-            if !handle.is_on(P::layout()) {
+            if !P::fits(&handle) {
                 return Err(mismatch(type_name::<P>(), &found));
             }
         } else {

@@ -13,7 +13,6 @@ use crate::manage::call::{self, Call, Held};
 use crate::manage::class::{self, Managed};
 use crate::manage::handle::Handle;
 use crate::manage::server::{CLEAR_POISON, IS_POISONED};
-use crate::shm::heap::layout_of;
 
 /// A handle on a managed value of type `T`: what the typed proxies are made of.
 ///
@@ -28,9 +27,9 @@ pub struct Proxy<T> {
 ///
 /// It doesn't name the type of the values, which may be a private one, while its handle is public.
 pub trait ManagedProxy: Sized {
-    /// Tells the types of values apart.
+    /// Whether the handle is on a value of this type.
     #[doc(hidden)]
-    fn layout() -> u64;
+    fn fits(handle: &Handle) -> bool;
 
     /// The type and its methods, to be compared with another program's.
     #[doc(hidden)]
@@ -46,8 +45,8 @@ pub trait ManagedProxy: Sized {
 }
 
 impl<T: Managed> ManagedProxy for Proxy<T> {
-    fn layout() -> u64 {
-        layout_of::<T>()
+    fn fits(handle: &Handle) -> bool {
+        handle.is_on::<T>()
     }
 
     fn described() -> Vec<String> {
@@ -166,7 +165,7 @@ impl<T> Serialize for Proxy<T> {
 impl<'de, T: Managed> Deserialize<'de> for Proxy<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let handle = Handle::deserialize(deserializer)?;
-        if !handle.is_on(layout_of::<T>()) {
+        if !handle.is_on::<T>() {
             return Err(D::Error::custom(format_args!(
                 "the handle {:?} is one on another type than {}",
                 handle,

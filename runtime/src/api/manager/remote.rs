@@ -10,9 +10,7 @@ use crate::manage::afar::client::{Client, ConnectError};
 use crate::manage::afar::host::{self, Limits, Listen};
 use crate::manage::afar::wire::Target;
 use crate::manage::handle::{self, Way};
-use crate::manage::protocol::Fault;
 use crate::transport::link::LinkError;
-use crate::worker::build;
 
 /// The default of [`ManagerBuilder::max_connections`]: a thread each.
 const CONNECTIONS: usize = 1024;
@@ -58,6 +56,10 @@ impl ManagerBuilder {
 
     /// How many bytes a request, or a reply, of another program may have, a gigabyte if this isn't called.
     /// Memory for a request is only taken as it arrives.
+    ///
+    /// A call whose result is longer has been executed all the same: what a queue's `get` has taken out is
+    /// lost. Of a batch with such a reply, the calls are executed up to the one whose result has no room any
+    /// more.
     pub fn max_message(mut self, bytes: u64) -> Self {
         self.limits.message = bytes;
         self
@@ -71,7 +73,8 @@ impl ManagerBuilder {
     }
 
     /// For how long what another program holds is kept after its last connection has ended, 10 seconds if
-    /// this isn't called: for so long it can come back to it.
+    /// this isn't called: for so long it can come back to it. It also keeps for so long, once it has gone for
+    /// good, an object that a reply gave it which was lost on the way.
     pub fn grace(mut self, limit: Duration) -> Self {
         self.limits.grace = limit;
         self
@@ -153,20 +156,6 @@ impl Manager {
     /// Where it listens, or was connected to. For port 0, it is the port that the system has chosen.
     pub fn address(&self) -> Option<Address> {
         self.address.clone()
-    }
-
-    /// Whether the server can make what this program asks for: both are the same program.
-    pub(super) fn check_build(&self) -> Result<(), Fault> {
-        let Way::Afar(client) = &self.way else { return Ok(()) };
-        let about = client.about().map_err(|error| Fault::Unreachable(error.to_string()))?;
-        if about.build.agrees_with(build::own()) {
-            return Ok(());
-        }
-        Err(Fault::Refused(
-            "the manager is of another build of this program, or of another program, and can't make \
-             objects for it; find those that it has named with `named`"
-                .to_owned(),
-        ))
     }
 }
 

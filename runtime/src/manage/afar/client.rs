@@ -10,13 +10,16 @@
 //!
 //! A proxy that is sent to another process of the family is *lent*: this one keeps the object as long as
 //! somebody else holds the entry of the heap that went along. The other one claims it for its own session as
-//! soon as it has it.
+//! soon as it has it. Nobody tells this process when they let go of the entry: the next call looks. So what
+//! was lent last stays, with a connection, until there is one.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::process;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::fence;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use super::wire::{self, About, Entered, Hello, SHORT, Target, Ticket, Welcome};
@@ -31,6 +34,7 @@ use crate::transport::codec;
 use crate::transport::link::{Link, LinkError};
 use crate::transport::place;
 use crate::transport::stream::StreamLink;
+use crate::worker::build;
 
 /// See the file's head.
 pub(crate) struct Client {
@@ -38,20 +42,50 @@ pub(crate) struct Client {
     /// Locked while a connection is made: there is to be one session.
     opening: Mutex<()>,
     state: Mutex<State>,
-    known: Mutex<HashMap<Id, Known>>,
 }
 
+/// No [`Far`] may be dropped while this is locked.
 #[derive(Default)]
 struct State {
     /// The process that this is of: one that was forked from it begins anew.
     process: u32,
-    idle: Vec<StreamLink>,
+    idle: Vec<Line>,
     session: Option<Ticket>,
     about: Option<Arc<About>>,
+    /// What this session was given.
+    known: HashMap<Id, Known>,
     released: Vec<(Id, u64)>,
-    lent: Vec<(Object, Arc<Far>)>,
+    lent: Lent,
+    /// Whether `lent` has to be looked through whatever the heap's count is.
+    look: bool,
     /// What the heap's count of objects let go was when `lent` was looked through.
     unclaimed: u32,
+}
+
+/// What other processes of the family were given, with what tells whether they still have it.
+type Lent = HashMap<Id, (Object, Arc<Far>)>;
+
+/// A connection, and who is at its other end.
+struct Line {
+    link: StreamLink,
+    session: Ticket,
+    about: Arc<About>,
+}
+
+/// What a request asks of the connection that it takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    /// Its numbers of objects are those of this session.
+    pub(crate) session: Option<Ticket>,
+    pub(crate) for_build: ForBuild,
+}
+
+/// Which servers understand a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ForBuild {
+    Any,
+    /// It has numbers of classes, makers or callables, which are those of one build of one program.
+    This,
 }
 
 /// What the server has given.
@@ -65,8 +99,8 @@ pub(crate) struct Far {
     client: Arc<Client>,
     session: Ticket,
     id: Id,
-    layout: u64,
-    lent: OnceLock<Object>,
+    /// See [`fingerprint`](crate::manage::class::fingerprint).
+    class: u64,
 }
 
 /// Why there is no connection.
@@ -117,8 +151,7 @@ impl Client {
         if let Some(client) = clients.iter().filter_map(Weak::upgrade).find(is_it) {
             return client;
         }
-        let (opening, state, known) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let client = Arc::new(Self { target, opening, state, known });
+        let client = Arc::new(Self { target, opening: Mutex::default(), state: Mutex::default() });
         clients.push(Arc::downgrade(&client));
         client
     }
@@ -126,7 +159,10 @@ impl Client {
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = locked(&self.state);
         if state.process != process::id() {
-            *state = State { process: process::id(), ..State::default() };
+            let of_parent = State { process: process::id(), ..State::default() };
+            let of_parent = std::mem::replace(&mut *state, of_parent);
+            // Here nobody has them, and their end would want the state.
+            std::mem::forget(of_parent.lent);
         }
         state
     }
@@ -139,20 +175,21 @@ impl Client {
         if let Some(about) = self.state().about.clone() {
             return Ok(about);
         }
-        let link = self.open()?;
-        self.lay_aside(link);
-        Ok(self.state().about.clone().expect("it was set with the connection"))
+        let line = self.open()?;
+        let about = Arc::clone(&line.about);
+        self.lay_aside(line);
+        Ok(about)
     }
 
-    /// Makes a connection now, if there is none.
+    /// Makes a connection now.
     ///
     /// # Errors
     /// There is none to be had.
     pub(crate) fn connect(&self) -> Result<(), ConnectError> {
-        self.about().map(drop)
+        self.open().map(|line| self.lay_aside(line))
     }
 
-    fn open(&self) -> Result<StreamLink, ConnectError> {
+    fn open(&self) -> Result<Line, ConnectError> {
         let _one = locked(&self.opening);
         let deadline = Some(Instant::now() + TIME_LIMIT);
         let Target { place, key } = &self.target;
@@ -170,76 +207,61 @@ impl Client {
         link.send(&[&wire::encoded(&Hello { session })], deadline)?;
         let entered = codec::decode::<Entered>(&link.receive(SHORT, deadline)?);
         let Entered { session } = entered.map_err(|_| ConnectError::Stranger)?;
+        let about = Arc::new(about);
         let mut state = self.state();
-        if state.session != Some(session) {
-            // What the last one had is gone; its numbers may come to mean something else.
-            locked(&self.known).clear();
-            state.released.clear();
-            state.session = Some(session);
-        }
-        state.about = Some(Arc::new(about));
-        Ok(link)
+        let over = state.enter(session);
+        state.about = Some(Arc::clone(&about));
+        drop(state);
+        drop(over);
+        Ok(Line { link, session, about })
     }
 
-    /// Has a request executed, and lets `take` have the reply, and the handles in it. One that is about an
-    /// object is for the `session` that has it.
+    /// Has a request executed, and lets `take` have the reply, and the handles in it.
     ///
     /// # Errors
-    /// There was no connection to be had, or it ended before there was a reply.
+    /// There was no connection on these terms to be had, or it ended before there was a reply.
     pub(crate) fn exchange<R>(
         self: &Arc<Self>,
         request: &[u8],
-        session: Option<Ticket>,
+        terms: Terms,
         take: impl FnOnce(&mut Vec<u8>, Held) -> R,
     ) -> Result<R, Fault> {
         let mut reply = Vec::new();
-        let handles = self.ask(&[&[wire::REQUEST], request], session, &mut reply)?;
+        let handles = self.ask(&[&[wire::REQUEST], request], terms, &mut reply)?;
         Ok(take(&mut reply, Held { handles, ..Held::default() }))
     }
 
     fn ask(
         self: &Arc<Self>,
         parts: &[&[u8]],
-        session: Option<Ticket>,
+        terms: Terms,
         reply: &mut Vec<u8>,
     ) -> Result<Vec<Handle>, Fault> {
-        let (link, about) = self.send(parts, session)?;
-        wait(&link);
-        let received = link.receive(about.longest.max(SHORT), None);
+        let line = self.send(parts, terms)?;
+        wait(&line.link);
+        let received = line.link.receive(line.about.longest.max(SHORT), None);
         *reply = received.map_err(|_| Fault::Interrupted)?;
         let objects = wire::take_tail(reply);
         let objects =
             objects.map_err(|_| Fault::Refused("it is no manager that replies".into()))?;
-        let handles = self.receive(objects);
-        self.lay_aside(link);
+        let handles = self.receive(line.session, objects)?;
+        self.lay_aside(line);
         Ok(handles)
     }
 
     /// Sends a message; gives the connection on which there will be a reply.
-    fn send(
-        &self,
-        parts: &[&[u8]],
-        session: Option<Ticket>,
-    ) -> Result<(StreamLink, Arc<About>), Fault> {
+    fn send(&self, parts: &[&[u8]], terms: Terms) -> Result<Line, Fault> {
         let unreachable = |error: ConnectError| Fault::Unreachable(error.to_string());
-        let about = self.about().map_err(unreachable)?;
-        let length = parts.iter().map(|part| part.len() as u64).sum::<u64>();
-        if length > about.longest {
-            return Err(Fault::Data(format!(
-                "the request has {length} bytes, and the manager takes {} at most",
-                about.longest
-            )));
-        }
         loop {
             let idle = self.state().idle.pop();
             let is_new = idle.is_none();
-            let link = idle.map_or_else(|| self.open(), Ok).map_err(unreachable)?;
-            if session.is_some_and(|session| self.state().session != Some(session)) {
-                self.lay_aside(link);
-                return Err(Fault::Gone);
+            let line = idle.map_or_else(|| self.open(), Ok).map_err(unreachable)?;
+            if let Err(fault) = line.permits(parts, terms) {
+                self.lay_aside(line);
+                return Err(fault);
             }
-            match link.send(parts, None) {
-                Ok(()) => return Ok((link, about)),
+            match line.link.send(parts, None) {
+                Ok(()) => return Ok(line),
                 // It has ended while it was idle. The server has not received all of the message, and so
                 // has executed nothing.
                 Err(_) if !is_new => {}
@@ -249,49 +271,64 @@ impl Client {
     }
 
     /// A connection is idle: first it takes what was released.
-    fn lay_aside(&self, link: StreamLink) {
+    fn lay_aside(&self, line: Line) {
         let (released, returned) = {
             let mut state = self.state();
+            if state.session != Some(line.session) {
+                return;
+            }
             let returned = state.returned();
             (std::mem::take(&mut state.released), returned)
         };
         if !released.is_empty() {
             let mut bytes = vec![wire::RELEASE];
             released.iter().for_each(|(id, count)| wire::release(&mut bytes, *id, *count));
-            if link.send(&[&bytes], Some(Instant::now())).is_err() {
-                self.state().released.extend(released);
+            if line.link.send(&[&bytes], Some(Instant::now())).is_err() {
+                let mut state = self.state();
+                if state.session == Some(line.session) {
+                    state.released.extend(released);
+                }
                 return;
             }
         }
-        self.state().idle.push(link);
+        self.state().idle.push(line);
         // What these release goes by themselves.
         drop(returned);
     }
 
     /// The server has given these: there are handles on each.
-    fn receive(self: &Arc<Self>, objects: Vec<(Id, u64)>) -> Vec<Handle> {
+    ///
+    /// # Errors
+    /// The session is over meanwhile.
+    fn receive(
+        self: &Arc<Self>,
+        session: Ticket,
+        objects: Vec<(Id, u64)>,
+    ) -> Result<Vec<Handle>, Fault> {
         if objects.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let Some(session) = self.state().session else { return Vec::new() };
-        let mut known = locked(&self.known);
-        let receive = |(id, layout)| {
-            let known = known.entry(id).or_insert_with(|| Known { far: Weak::new(), count: 0 });
+        let mut state = self.state();
+        if state.session != Some(session) {
+            return Err(Fault::Interrupted);
+        }
+        let receive = |(id, class)| {
+            let none = || Known { far: Weak::new(), count: 0 };
+            let known = state.known.entry(id).or_insert_with(none);
             known.count += 1;
             Handle::afar(known.far.upgrade().unwrap_or_else(|| {
-                let (client, lent) = (Arc::clone(self), OnceLock::new());
-                let far = Arc::new(Far { client, session, id, layout, lent });
+                let far = Arc::new(Far { client: Arc::clone(self), session, id, class });
                 // If there was one before, its end finds out that it isn't known any more.
                 known.far = Arc::downgrade(&far);
                 far
             }))
         };
-        objects.into_iter().map(receive).collect()
+        Ok(objects.into_iter().map(receive).collect())
     }
 
     /// An object that this process has.
     pub(super) fn find(&self, id: Id) -> Option<Handle> {
-        let far = locked(&self.known).get(&id)?.far.upgrade()?;
+        let far = self.state().known.get(&id)?.far.upgrade()?;
         Some(Handle::afar(far))
     }
 
@@ -305,27 +342,62 @@ impl Client {
         {
             return Ok(handle);
         }
-        let handles = self.ask(&[&wire::claim(lender, id)], None, &mut Vec::new())?;
+        let terms = Terms { session: None, for_build: ForBuild::Any };
+        let handles = self.ask(&[&wire::claim(lender, id)], terms, &mut Vec::new())?;
         handles.into_iter().next().ok_or(Fault::Gone)
     }
 
     /// There is no handle on an object any more.
     fn forget(&self, far: &Far) {
-        let mut known = locked(&self.known);
-        let is_it = known.get(&far.id).is_some_and(|known| std::ptr::eq(known.far.as_ptr(), far));
-        let gone = if is_it { known.remove(&far.id) } else { None };
-        drop(known);
-        let Some(Known { count, .. }) = gone else { return };
         let mut state = self.state();
-        if state.session != Some(far.session) {
+        let is_it = |known: &Known| std::ptr::eq(known.far.as_ptr(), far);
+        if state.session != Some(far.session) || !state.known.get(&far.id).is_some_and(is_it) {
             return;
         }
+        let Some(Known { count, .. }) = state.known.remove(&far.id) else { return };
         state.released.push((far.id, count));
         let idle = state.idle.pop();
         drop(state);
-        if let Some(link) = idle {
-            self.lay_aside(link);
+        if let Some(line) = idle {
+            self.lay_aside(line);
         }
+    }
+}
+
+impl Line {
+    /// Whether a message may go on this way.
+    fn permits(&self, parts: &[&[u8]], terms: Terms) -> Result<(), Fault> {
+        if terms.session.is_some_and(|session| session != self.session) {
+            return Err(Fault::Gone);
+        }
+        if terms.for_build == ForBuild::This {
+            self.about.check_build()?;
+        }
+        let (length, most) =
+            (parts.iter().map(|part| part.len() as u64).sum::<u64>(), self.about.longest);
+        if length > most {
+            let text =
+                format!("the request has {length} bytes, and the manager takes {most} at most");
+            return Err(Fault::Data(text));
+        }
+        Ok(())
+    }
+}
+
+impl About {
+    /// Whether the server can make what this program asks for: both are the same program.
+    ///
+    /// # Errors
+    /// It can't.
+    pub(crate) fn check_build(&self) -> Result<(), Fault> {
+        if self.build.agrees_with(build::own()) {
+            return Ok(());
+        }
+        Err(Fault::Refused(
+            "the manager is of another build of this program, or of another program, and can't make \
+             objects for it; find those that it has named with `named`"
+                .to_owned(),
+        ))
     }
 }
 
@@ -349,13 +421,37 @@ fn wait(link: &StreamLink) {
 }
 
 impl State {
+    /// There is a connection of this session. If it is another one, what the last one had is gone, and its
+    /// numbers may come to mean something else; gives what is to be dropped.
+    fn enter(&mut self, session: Ticket) -> Option<(Vec<Line>, Lent)> {
+        if self.session == Some(session) {
+            return None;
+        }
+        self.session = Some(session);
+        self.known.clear();
+        self.released.clear();
+        Some((std::mem::take(&mut self.idle), std::mem::take(&mut self.lent)))
+    }
+
     /// Takes out what was lent, and nobody else holds any more.
-    fn returned(&mut self) -> Vec<(Object, Arc<Far>)> {
-        if self.lent.is_empty() || self.unclaimed == heap::unclaimed() {
+    fn returned(&mut self) -> Vec<(Id, (Object, Arc<Far>))> {
+        let is_new = self.look || self.unclaimed != heap::unclaimed();
+        if self.lent.is_empty() || !is_new {
             return Vec::new();
         }
-        self.unclaimed = heap::unclaimed();
-        self.lent.extract_if(.., |(entry, _)| !entry.is_held_elsewhere()).collect()
+        (self.look, self.unclaimed) = (false, heap::unclaimed());
+        let mut is_still_here = false;
+        let returned = self.lent.extract_if(|_, (entry, _)| {
+            // It waits in this process to be sent. So this comes before the next look.
+            let is_here = !entry.is_only_handle();
+            is_still_here |= is_here;
+            fence(Acquire);
+            !is_here && !entry.is_held_elsewhere()
+        });
+        let returned = returned.collect();
+        // What is dropped here isn't told of.
+        self.look = is_still_here;
+        returned
     }
 }
 
@@ -372,8 +468,8 @@ impl Far {
         self.id
     }
 
-    pub(crate) fn layout(&self) -> u64 {
-        self.layout
+    pub(crate) fn class(&self) -> u64 {
+        self.class
     }
 
     /// Whether the client's session is still the one that has it: after the server's end, numbers mean
@@ -386,18 +482,20 @@ impl Far {
     ///
     /// # Errors
     /// There is no memory.
-    pub(crate) fn lend(self: &Arc<Self>) -> io::Result<(&Target, Ticket, Id, &Object)> {
-        let entry = match self.lent.get() {
-            Some(entry) => entry,
-            None => {
+    pub(crate) fn lend(self: &Arc<Self>) -> io::Result<(&Target, Ticket, Id, Object)> {
+        let mut state = self.client.state();
+        let entry = match state.lent.get(&self.id) {
+            Some((entry, far)) if Arc::ptr_eq(far, self) => entry.clone(),
+            _ => {
                 let entry = Object::create(Request::small(Kind::Managed))?;
-                self.lent.get_or_init(|| entry)
+                // One that is of a session before isn't there for anybody, and needs no keeping.
+                if state.session == Some(self.session) {
+                    state.lent.insert(self.id, (entry.clone(), Arc::clone(self)));
+                }
+                entry
             }
         };
-        let mut state = self.client.state();
-        if !state.lent.iter().any(|(_, far)| Arc::ptr_eq(far, self)) {
-            state.lent.push((entry.clone(), Arc::clone(self)));
-        }
+        state.look = true;
         Ok((&self.client.target, self.session, self.id, entry))
     }
 }

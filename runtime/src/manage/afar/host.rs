@@ -13,9 +13,12 @@
 //! - These threads don't take part in the [turn](crate::manage::turn): who leads serves the family meanwhile.
 
 use std::cell::RefCell;
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,8 +32,10 @@ use super::peer::{self, Peer};
 use super::session::{Session, Sessions};
 use super::wire::{self, About, Entered, Hello, SHORT, Target, Welcome};
 use crate::manage::call::Held;
+use crate::manage::handle::Handle;
 use crate::manage::protocol::{self, Breach, Fault};
 use crate::manage::server::{STACK, Server};
+use crate::manage::table::Member;
 use crate::os::{fault, socket, wait};
 use crate::transport::auth::{AuthError, TIME_LIMIT};
 use crate::transport::codec;
@@ -112,7 +117,7 @@ pub(crate) fn open(server: &'static Server, listen: Listen) -> io::Result<()> {
     let door = Door::open(entrance, key)?;
     let host = HOST.get_or_init(|| Host {
         server,
-        sessions: Sessions::new(limits.grace),
+        sessions: Sessions::new(limits.grace, limits.message),
         limits,
         connections: AtomicUsize::new(0),
         place: local,
@@ -121,9 +126,10 @@ pub(crate) fn open(server: &'static Server, listen: Listen) -> io::Result<()> {
     thread::Builder::new().name("manager door".into()).spawn(move || host.receive(&door)).map(drop)
 }
 
-/// Takes the socket's file away: the process ends.
+/// The process ends: takes the socket's file away, and from the clients what they have.
 pub(crate) fn close() {
     if let Some(host) = HOST.get() {
+        host.sessions.close();
         drop(host.file.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
@@ -134,9 +140,15 @@ fn enter(
 ) -> io::Result<(crate::transport::door::Entrance, Place, Option<SocketFile>)> {
     match (place::enter(place), place) {
         (Err(error), Place::Path(path)) if error.kind() == io::ErrorKind::AddrInUse => {
+            let before = socket_at(path);
             let reached = place::reach(place, Some(Instant::now() + TIME_LIMIT));
             match reached {
-                Err(reached) if reached.kind() == io::ErrorKind::ConnectionRefused => {
+                // Nobody else's file, and not the one of who was quicker.
+                Err(reached)
+                    if reached.kind() == io::ErrorKind::ConnectionRefused
+                        && before.is_some()
+                        && socket_at(path) == before =>
+                {
                     std::fs::remove_file(path)?;
                     place::enter(place)
                 }
@@ -145,6 +157,12 @@ fn enter(
         }
         (entered, _) => entered,
     }
+}
+
+/// Which socket's file is at that path, if one is.
+fn socket_at(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    metadata.file_type().is_socket().then(|| (metadata.dev(), metadata.ino()))
 }
 
 impl Host {
@@ -165,34 +183,34 @@ impl Host {
 
     fn take_in(&'static self, socket: UnixStream) {
         let Ok(link) = StreamLink::new(socket) else { return };
-        if self.connections.fetch_add(1, Relaxed) >= self.limits.connections {
+        let Some(counted) = self.count_in() else {
             let why = format!("it has {} connections already", self.limits.connections);
-            self.turn_away(&link, why);
-            return;
-        }
+            return turn_away(&link, why);
+        };
         let link = Arc::new(link);
         let body = {
             let link = Arc::clone(&link);
             move || {
+                let _counted = counted;
                 // Without a report of its stack's overflow it serves as well.
                 let _ = fault::watch_this_stack();
                 SERVED.set(Some(Arc::clone(&link)));
                 // A client that goes, breaks off, or talks nonsense: all are the end of its connection.
                 let _ = self.serve(&link);
                 SERVED.set(None);
-                self.connections.fetch_sub(1, Relaxed);
             }
         };
         let thread = thread::Builder::new().name("manager afar".into()).stack_size(STACK);
         if let Err(error) = thread.spawn(body) {
-            self.turn_away(&link, format!("it can't start a thread: {error}"));
+            turn_away(&link, format!("it can't start a thread: {error}"));
         }
     }
 
-    fn turn_away(&self, link: &StreamLink, why: String) {
-        // A new socket has room for it.
-        let _ = link.send(&[&wire::welcome(&Welcome::Refused(why))], Some(Instant::now()));
-        self.connections.fetch_sub(1, Relaxed);
+    /// None: there are as many connections as there may be.
+    fn count_in(&'static self) -> Option<Counted> {
+        let count = self.connections.fetch_add(1, Relaxed);
+        let counted = Counted(&self.connections);
+        (count < self.limits.connections).then_some(counted)
     }
 
     fn serve(&'static self, link: &StreamLink) -> Result<(), End> {
@@ -231,11 +249,17 @@ impl Host {
             };
             drop(message);
             session.give(&held.handles);
-            let objects = held.handles.iter().map(|handle| (handle.id(), handle.layout()));
-            let tail = wire::tail(objects);
+            let object = |member: &Member| (member.entry().id(), member.fingerprint());
+            let objects: Vec<_> =
+                held.handles.iter().filter_map(Handle::member).map(object).collect();
+            let tail = wire::tail(&objects);
             if let Err(error) = link.answer(&[&reply, &tail], self.deadline()) {
                 held.handles.iter().for_each(|handle| session.take_back(handle.id(), 1));
                 return Err(error.into());
+            }
+            // What died with this request, no proxy tells of.
+            if self.server.table().has_suspects() {
+                self.server.front().reception().arrivals.ring(1);
             }
             if reply.capacity() > KEPT {
                 reply = Vec::new();
@@ -268,6 +292,20 @@ impl Host {
         reply.clear();
         protocol::reply(reply, |_| Err::<(), _>(Fault::Data(why)));
         Ok(Held::default())
+    }
+}
+
+fn turn_away(link: &StreamLink, why: String) {
+    // A new socket has room for it.
+    let _ = link.send(&[&wire::welcome(&Welcome::Refused(why))], Some(Instant::now()));
+}
+
+/// A connection, as long as it is one.
+struct Counted(&'static AtomicUsize);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -4,6 +4,7 @@
 //! ATTACHED --its last connection ends--> WAITING --a grace time is over--> OVER
 //!    ^                                     |
 //!    +------------- it comes back ---------+
+//! all --the server ends--> OVER
 //! ```
 //!
 //! A client has one session, whatever number of connections. It can reach the objects that it was given in
@@ -25,7 +26,10 @@ use crate::shm::heap::Id;
 pub(crate) struct Session {
     ticket: Ticket,
     number: u64,
-    given: Mutex<HashMap<Id, Given>>,
+    /// How many bytes a reply may have.
+    longest: u64,
+    /// None: it is over.
+    given: Mutex<Option<HashMap<Id, Given>>>,
 }
 
 struct Given {
@@ -38,10 +42,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Session {
-    fn new() -> io::Result<Self> {
+    fn new(longest: u64) -> io::Result<Self> {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = NUMBERS.fetch_add(1, Relaxed);
-        Ok(Self { ticket: Ticket::random()?, number, given: Mutex::default() })
+        let given = Mutex::new(Some(HashMap::new()));
+        Ok(Self { ticket: Ticket::random()?, number, longest, given })
     }
 
     pub(super) fn ticket(&self) -> Ticket {
@@ -53,14 +58,19 @@ impl Session {
         self.number
     }
 
+    /// How many bytes a reply may have.
+    pub(crate) fn longest(&self) -> u64 {
+        self.longest
+    }
+
     /// The object, if the client was given it.
     pub(crate) fn get(&self, id: Id) -> Option<Handle> {
-        locked(&self.given).get(&id).map(|given| given.handle.clone())
+        locked(&self.given).as_ref()?.get(&id).map(|given| given.handle.clone())
     }
 
     /// Whether the client was given the object.
     pub(crate) fn has(&self, id: Id) -> bool {
-        locked(&self.given).contains_key(&id)
+        locked(&self.given).as_ref().is_some_and(|given| given.contains_key(&id))
     }
 
     /// The client has them once more each.
@@ -69,6 +79,7 @@ impl Session {
             return;
         }
         let mut given = locked(&self.given);
+        let Some(given) = &mut *given else { return };
         for handle in handles {
             let first = || Given { handle: handle.clone(), count: 0 };
             given.entry(handle.id()).or_insert_with(first).count += 1;
@@ -77,30 +88,41 @@ impl Session {
 
     /// The client has an object so many times less.
     pub(super) fn take_back(&self, id: Id, count: u64) {
-        let mut given = locked(&self.given);
-        let Some(entry) = given.get_mut(&id) else { return };
-        entry.count = entry.count.saturating_sub(count);
-        let gone = if entry.count == 0 { given.remove(&id) } else { None };
-        drop(given);
+        let gone = {
+            let mut given = locked(&self.given);
+            let Some(given) = &mut *given else { return };
+            let Some(entry) = given.get_mut(&id) else { return };
+            entry.count = entry.count.saturating_sub(count);
+            if entry.count == 0 { given.remove(&id) } else { None }
+        };
         // Its end locks other things.
         drop(gone);
     }
 
     fn is_empty(&self) -> bool {
-        locked(&self.given).is_empty()
+        locked(&self.given).as_ref().is_none_or(HashMap::is_empty)
+    }
+
+    /// It is over: takes from the client what it has, for ever.
+    fn end(&self) {
+        let given = locked(&self.given).take();
+        // The end of a handle locks other things.
+        drop(given);
     }
 }
 
 /// All sessions of a server.
 pub(super) struct Sessions {
-    all: Mutex<HashMap<Ticket, Kept>>,
+    /// None: the server ends.
+    all: Mutex<Option<HashMap<Ticket, Kept>>>,
     grace: Duration,
+    longest: u64,
 }
 
 struct Kept {
     session: Arc<Session>,
     connections: usize,
-    /// When it is over, if it has no connections.
+    /// When it is over, if it has no connections, and is to be over at all.
     until: Option<Instant>,
 }
 
@@ -117,23 +139,24 @@ impl Attached<'_> {
 }
 
 impl Sessions {
-    /// Those that nobody comes back to end after the `grace` time.
-    pub(super) fn new(grace: Duration) -> Self {
-        Self { all: Mutex::default(), grace }
+    /// Those that nobody comes back to end after the `grace` time. A reply has `longest` bytes at most.
+    pub(super) fn new(grace: Duration, longest: u64) -> Self {
+        Self { all: Mutex::new(Some(HashMap::new())), grace, longest }
     }
 
     /// The session with this ticket, if it isn't over; otherwise a new one.
     ///
     /// # Errors
-    /// The system has no random numbers.
+    /// The system has no random numbers; or the server ends.
     pub(super) fn enter(&self, ticket: Option<Ticket>) -> io::Result<Attached<'_>> {
         let mut all = locked(&self.all);
+        let all = all.as_mut().ok_or(io::ErrorKind::ConnectionRefused)?;
         if let Some(kept) = ticket.and_then(|ticket| all.get_mut(&ticket)) {
             kept.connections += 1;
             kept.until = None;
             return Ok(Attached { sessions: self, session: Arc::clone(&kept.session) });
         }
-        let session = Arc::new(Session::new()?);
+        let session = Arc::new(Session::new(self.longest)?);
         let kept = Kept { session: Arc::clone(&session), connections: 1, until: None };
         all.insert(session.ticket, kept);
         Ok(Attached { sessions: self, session })
@@ -141,34 +164,46 @@ impl Sessions {
 
     /// What the session with this ticket has of an object.
     pub(super) fn find(&self, ticket: Ticket, id: Id) -> Option<Handle> {
-        let session = Arc::clone(&locked(&self.all).get(&ticket)?.session);
+        let session = Arc::clone(&locked(&self.all).as_ref()?.get(&ticket)?.session);
         session.get(id)
     }
 
     /// Whether the session with this number isn't over.
     pub(super) fn has(&self, number: u64) -> bool {
-        locked(&self.all).values().any(|kept| kept.session.number == number)
+        let all = locked(&self.all);
+        all.iter().flat_map(HashMap::values).any(|kept| kept.session.number == number)
     }
 
     /// Ends those whose time is over. True: there were any.
     pub(super) fn sweep(&self, now: Instant) -> bool {
-        let mut all = locked(&self.all);
-        let over: Vec<_> =
-            all.extract_if(|_, kept| kept.until.is_some_and(|until| until <= now)).collect();
-        drop(all);
+        let is_over = |kept: &Kept| kept.until.is_some_and(|until| until <= now);
+        let over: Vec<_> = {
+            let mut all = locked(&self.all);
+            let Some(all) = &mut *all else { return false };
+            all.extract_if(|_, kept| is_over(kept)).collect()
+        };
+        over.iter().for_each(|(_, kept)| kept.session.end());
         !over.is_empty()
+    }
+
+    /// Ends all, and lets no more begin.
+    pub(super) fn close(&self) {
+        let all = locked(&self.all).take();
+        all.iter().flat_map(HashMap::values).for_each(|kept| kept.session.end());
     }
 }
 
 impl Drop for Attached<'_> {
     fn drop(&mut self) {
         let mut all = locked(&self.sessions.all);
-        let Some(kept) = all.get_mut(&self.session.ticket) else { return };
+        let Some(kept) = all.as_mut().and_then(|all| all.get_mut(&self.session.ticket)) else {
+            return;
+        };
         kept.connections -= 1;
         if kept.connections == 0 {
             // To one with nothing nobody needs to come back.
             let grace = if kept.session.is_empty() { Duration::ZERO } else { self.sessions.grace };
-            kept.until = Some(Instant::now() + grace);
+            kept.until = Instant::now().checked_add(grace);
         }
     }
 }

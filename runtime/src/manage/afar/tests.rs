@@ -8,7 +8,9 @@ use super::peer::{self, Peer};
 use super::session::Sessions;
 use super::wire::{self, Hello, Ticket};
 use crate::manage::call;
-use crate::manage::handle::{self, Way};
+use crate::manage::class::{Class, Made, Managed};
+use crate::manage::handle::{self, Handle, Way};
+use crate::manage::maker::Maker;
 use crate::manage::protocol;
 use crate::manage::server;
 use crate::manage::tests::{target, way};
@@ -44,7 +46,22 @@ impl Random {
     }
 }
 
-/// One of each kind. What they name isn't there, but in an object's place it may be.
+/// What clients may have made.
+struct Thing;
+
+impl Managed for Thing {
+    type Proxy = ();
+
+    const CLASS: Class<Self> = Class::new("Thing", &[]);
+}
+
+impl From<u64> for Thing {
+    fn from(_: u64) -> Self {
+        Self
+    }
+}
+
+/// One of each kind.
 fn requests(object: Id) -> Vec<Vec<u8>> {
     let mut call = Vec::new();
     protocol::call(&mut call, object, 3);
@@ -62,8 +79,9 @@ fn requests(object: Id) -> Vec<Vec<u8>> {
     protocol::name(&mut name, object, "name");
     protocol::unname(&mut unname, "name");
     protocol::find(&mut find, "name");
-    let mut make = vec![5];
-    make.extend_from_slice(&[8; 16]);
+    let mut make = Vec::new();
+    protocol::make(&mut make, Maker::of::<Thing, u64>().name());
+    call::encode(&(5_u64,), &mut make).unwrap();
     vec![call, batch, construct, name, unname, find, make]
 }
 
@@ -71,26 +89,36 @@ fn requests(object: Id) -> Vec<Vec<u8>> {
 fn any_bytes_are_answered_or_a_breach() {
     let _serves = way();
     let server = server::here().unwrap();
-    let sessions = Sessions::new(Duration::ZERO);
+    let sessions = Sessions::new(Duration::ZERO, 1 << 20);
     let attached = sessions.enter(None).unwrap();
     let session = attached.session();
-    let requests = requests(Id { index: 5, generation: 1 });
+    let mine = Handle::here(server, server.table().insert(Made::new(Thing)).unwrap());
+    session.give(std::slice::from_ref(&mine));
+    let mut requests = requests(Id { index: 5, generation: 1 });
+    requests.extend(self::requests(mine.id()));
     let mut random = Random(0x5eed);
-    let (mut answered, mut breaches) = (0, 0);
+    let (mut answered, mut breaches, mut given) = (0, 0, 0);
     for i in 0..20_000 {
         let mut request = requests[i % requests.len()].clone();
-        random.mutate(&mut request);
+        // Some are as they should be.
+        if random.below(8) > 0 {
+            random.mutate(&mut request);
+        }
         let mut reply = Vec::new();
         let peer = Some(Peer::Session(Arc::clone(session)));
         match peer::with(peer, || server.answer(&request, &mut reply, Some(session))) {
             Ok(held) => {
                 assert!(held.objects.is_empty(), "what the family shares never leaves it");
-                answered += 1;
+                session.give(&held.handles);
+                (answered, given) = (answered + 1, given + held.handles.len());
             }
             Err(protocol::Breach) => breaches += 1,
         }
     }
-    assert!(answered > 1000 && breaches > 1000, "{answered} and {breaches}");
+    assert!(
+        answered > 1000 && breaches > 1000 && given > 100,
+        "{answered}, {breaches} and {given}"
+    );
     for length in 0..2000 {
         let mut bytes: Vec<_> = (0..length % 60).map(|_| random.below(256) as u8).collect();
         let _ = wire::parse_claim(&bytes);
@@ -150,7 +178,7 @@ fn forged_messages_cost_their_connection_alone() {
 
 #[test]
 fn a_session_is_gone_on_with_by_its_ticket_until_it_is_over() {
-    let sessions = Sessions::new(Duration::ZERO);
+    let sessions = Sessions::new(Duration::ZERO, 1 << 20);
     let first = sessions.enter(None).unwrap();
     let (ticket, number) = (first.session().ticket(), first.session().number());
     let second = sessions.enter(Some(ticket)).unwrap();
@@ -162,4 +190,6 @@ fn a_session_is_gone_on_with_by_its_ticket_until_it_is_over() {
     assert!(sessions.sweep(Instant::now()) && !sessions.has(number));
     let third = sessions.enter(Some(ticket)).unwrap();
     assert_ne!(third.session().number(), number);
+    sessions.close();
+    assert!(sessions.enter(None).is_err(), "the server ends");
 }

@@ -5,13 +5,14 @@
 //! client    Hello, encoded
 //! server    Entered, encoded
 //! client    REQUEST u8 | request, as in protocol.rs
-//! server    reply | ( object u64 | layout u64 )* | count u32
+//! server    reply | ( object u64 | class u64 )* | count u32
 //! client    RELEASE u8 | ( object u64 | count u64 )*                      has no reply
 //!           CLAIM u8   | ticket of another session 16 bytes | object u64
 //! server    as to a request; nothing but the count if it isn't to be had
 //! ```
 //!
-//! The objects behind a reply are those in it. Each time that one is there, the client has it once more, and
+//! The objects behind a reply are those in it, with the [fingerprint](crate::manage::class::fingerprint) of
+//! their class. Each time that one is there, the client has it once more, and
 //! it releases as many.
 
 use std::io;
@@ -93,18 +94,18 @@ pub(super) fn encoded(value: &impl ToBytes) -> Vec<u8> {
 }
 
 /// What stands behind a reply.
-pub(super) fn tail(objects: impl ExactSizeIterator<Item = (Id, u64)>) -> Vec<u8> {
+pub(super) fn tail(objects: &[(Id, u64)]) -> Vec<u8> {
     let count = (objects.len() as u32).to_le_bytes();
     let mut bytes = Vec::with_capacity(4 + 16 * objects.len());
-    for (id, layout) in objects {
+    for (id, class) in objects {
         bytes.extend_from_slice(&id.to_bits().to_le_bytes());
-        bytes.extend_from_slice(&layout.to_le_bytes());
+        bytes.extend_from_slice(&class.to_le_bytes());
     }
     bytes.extend_from_slice(&count);
     bytes
 }
 
-/// Takes the objects behind a reply off: each with its layout.
+/// Takes the objects behind a reply off: each with its class.
 pub(super) fn take_tail(bytes: &mut Vec<u8>) -> Result<Vec<(Id, u64)>, Breach> {
     let (rest, count) = bytes.split_last_chunk().ok_or(Breach)?;
     let length = (u32::from_le_bytes(*count) as usize).checked_mul(16).ok_or(Breach)?;
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn tails_and_claims_are_read_as_written() {
         let mut bytes = b"reply".to_vec();
-        bytes.extend(tail([(ID, 5), (ID, 6)].into_iter()));
+        bytes.extend(tail(&[(ID, 5), (ID, 6)]));
         assert_eq!(take_tail(&mut bytes).unwrap(), [(ID, 5), (ID, 6)]);
         assert_eq!(bytes, b"reply");
         let ticket = Ticket::random().unwrap();
