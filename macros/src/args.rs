@@ -18,9 +18,10 @@ pub(crate) const TASK: Accepted = Accepted {
 /// The options of `#[managed]`.
 pub(crate) const MANAGED: Accepted = Accepted {
     subject: "a managed type",
-    keys: &["name", "crate", "proxy"],
+    keys: &["name", "crate", "proxy", "persist"],
     default_name: "the type's path",
-    remedy: "`#[managed]` takes `name = \"…\"`, `proxy = Name` and `crate = path::to::procession`",
+    remedy: "`#[managed]` takes `name = \"…\"`, `proxy = Name`, `persist` and `crate = \
+             path::to::procession`",
 };
 
 /// The options of `#[main]`.
@@ -49,6 +50,7 @@ pub(crate) struct Options {
     pub(crate) names: Vec<(Ident, LitStr)>,
     pub(crate) crates: Vec<(Ident, Path)>,
     pub(crate) proxies: Vec<(Ident, Ident)>,
+    pub(crate) persists: Vec<Ident>,
 }
 
 impl Options {
@@ -59,7 +61,8 @@ impl Options {
             diag.error(key, &format!("{subject} has one name: `name` is given twice"));
         }
         let again = self.crates.iter().skip(1).map(|(key, _)| key);
-        for key in again.chain(self.proxies.iter().skip(1).map(|(key, _)| key)) {
+        let again = again.chain(self.proxies.iter().skip(1).map(|(key, _)| key));
+        for key in again.chain(self.persists.iter().skip(1)) {
             diag.error(key, &format!("`{key}` is given twice"));
         }
         for (_, name) in &self.names {
@@ -113,6 +116,7 @@ fn option(input: ParseStream<'_>, accepted: Accepted, into: &mut Options) -> syn
             })?;
             into.names.push((key, text));
         }
+        "persist" => into.persists.push(key),
         "proxy" => {
             expect_equals(input, &key, "proxy = Name")?;
             let ident = input.parse().map_err(|error| {

@@ -299,6 +299,7 @@ pub use procession_macros::task;
 /// # Options
 /// - `name = "…"`: the type's name for other programs. Without it, it is `module::path::Type`.
 /// - `proxy = Name`: the name of the handle.
+/// - `persist`: values can be in a [snapshot](ManagerBuilder::persist). The type is a [`Payload`] then.
 /// - `crate = path`: where this crate is found, if it isn't at `::procession`.
 ///
 /// # Examples
@@ -363,6 +364,7 @@ pub use procession_macros::task;
 /// - a pattern in place of an argument's name; `mut x` and `_` are fine
 /// - `async fn`, `unsafe fn`, `extern fn`, and more than 12 arguments
 /// - a public method of the name `on`, `is_poisoned` or `clear_poison`
+/// - `persist` on a type that is no [`Payload`]
 /// - an unknown option, an option that is given twice, an empty name, a name that another managed type in
 ///   the same module has, and a second `#[managed]` on the same block
 ///

@@ -10,6 +10,8 @@ pub use crate::callable::describe::*;
 pub use crate::manage::call::*;
 pub use crate::manage::class::{Class, Failure, Invocation, Made, Method, Slot};
 pub use crate::manage::handle::Handle;
+pub use crate::manage::keeper::Kept;
+pub use crate::manage::maker::Name as MakerName;
 pub use crate::manage::registry::{
     Constructor, Entry as ManagedEntry, PROCESSION_0_1_MANAGED as MANAGED,
 };

@@ -68,7 +68,8 @@ impl Guest {
         connection.send_bytes(&[0]).unwrap();
         assert_eq!(connection.recv_bytes().unwrap().len(), 16, "a ticket");
         let find = |name: &str| {
-            connection.send_bytes(&[&[0, 8], name.as_bytes()].concat()).unwrap();
+            let request = [&[0, 8][..], &[0; 16], name.as_bytes()].concat();
+            connection.send_bytes(&request).unwrap();
             let reply = connection.recv_bytes().unwrap();
             let (reply, count) = reply.split_last_chunk::<4>().unwrap();
             assert_eq!(*count, [1, 0, 0, 0], "{name}: one object");

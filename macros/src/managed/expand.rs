@@ -110,6 +110,10 @@ fn traits(model: &Model) -> Vec<TokenStream> {
                     <#private::Proxy<#managed> as #root::ManagedProxy>::described()
                 }
 
+                fn maker() -> ::core::option::Option<#private::MakerName> {
+                    <#private::Proxy<#managed> as #root::ManagedProxy>::maker()
+                }
+
                 fn from_handle(handle: #private::Handle) -> Self {
                     Self(#root::ManagedProxy::from_handle(handle))
                 }
@@ -211,6 +215,7 @@ fn batch(model: &Model) -> Vec<TokenStream> {
 ///         ];
 ///         Class::new("app::Counter", METHODS)
 ///     };
+///     const KEPT: Option<Kept<Self>> = Some(Kept::<Counter>::whole());   // with `persist`
 /// }
 /// const _: () = {
 ///     const CONSTRUCTORS: &[Constructor] = &[
@@ -238,6 +243,12 @@ fn server(model: &Model) -> Vec<TokenStream> {
     let place = quote_spanned! {proxy.span()=>
         ::core::file!(), ::core::line!(), ::core::column!()
     };
+    let kept = model.persist.then(|| {
+        quote! {
+            const KEPT: ::core::option::Option<#private::Kept<Self>> =
+                ::core::option::Option::Some(#private::Kept::<#managed>::whole());
+        }
+    });
     let methods = functions(model).filter(|(_, function)| is_method(function));
     let methods = methods.map(|(number, function)| served(model, number, function));
     let constructors = functions(model).filter(|(_, function)| !is_method(function));
@@ -251,6 +262,7 @@ fn server(model: &Model) -> Vec<TokenStream> {
                     const METHODS: &[#private::Method<#managed>] = &[#(#methods),*];
                     #private::Class::new(#name, METHODS)
                 };
+                #kept
             }
         },
         quote! {

@@ -18,6 +18,8 @@ pub(crate) struct Model {
     pub(crate) conditions: Vec<TokenStream>,
     /// The name given by `name = "…"`.
     pub(crate) name: Option<LitStr>,
+    /// Whether a manager's snapshot can have values.
+    pub(crate) persist: bool,
     /// The handle to generate, and what stands for it in a batch.
     pub(crate) proxy: Ident,
     pub(crate) batch: Ident,

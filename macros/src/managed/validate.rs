@@ -46,6 +46,7 @@ pub(crate) fn validate(options: &Options, block: Block, mut diag: Diag) -> Resul
         managed,
         conditions: conditions::of(&block.attrs),
         name: options.names.first().map(|(_, name)| name.clone()),
+        persist: !options.persists.is_empty(),
         batch: Ident::new(&batch.to_string(), proxy.span()),
         proxy,
         constructors,

@@ -14,14 +14,18 @@
 use std::any::type_name;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::call::{self, Call, Held};
+use super::keeper::Kept;
 use super::{registry, server};
 use crate::error::PanicInfo;
 use crate::shm::heap;
@@ -43,6 +47,10 @@ pub trait Managed: Sized + Send + Sync + 'static {
     /// alone.
     #[doc(hidden)]
     const POISON: Option<fn(&Self) -> &AtomicBool> = None;
+
+    /// How values go into a manager's snapshot, if they can.
+    #[doc(hidden)]
+    const KEPT: Option<Kept<Self>> = None;
 }
 
 /// The methods of a managed type, in the order of their numbers.
@@ -174,6 +182,19 @@ pub(crate) trait Object: Send + Sync {
 
     /// Lets calls through again.
     fn clear_poison(&self);
+
+    /// Lets no calls through, as after a panic.
+    fn poison(&self);
+
+    /// Whether it can be kept in a snapshot.
+    fn can_be_kept(&self) -> bool;
+
+    /// Appends the value for a snapshot; tells whether it is poisoned. It waits until then for a method that
+    /// has the value alone.
+    ///
+    /// # Errors
+    /// Why the value can't be had, for people.
+    fn keep(&self, until: Instant, out: &mut Vec<u8>) -> Result<bool, String>;
 }
 
 /// A value that the server owns.
@@ -247,6 +268,23 @@ impl<T> Slot<T> {
     }
 }
 
+/// Between two looks whether a method is done that has a value alone.
+const LOOK: Duration = Duration::from_millis(1);
+
+impl<T> Slot<T> {
+    /// The value, poisoned or not. None: some method has it alone until then.
+    fn read_until(&self, until: Instant) -> Option<RwLockReadGuard<'_, T>> {
+        loop {
+            match self.value.try_read() {
+                Ok(guard) => return Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+            }
+        }
+    }
+}
+
 fn answer<T, A, R>(
     call: Call<T, A, R>,
     invocation: &mut Invocation<'_>,
@@ -277,6 +315,33 @@ impl<T: Managed> Object for Slot<T> {
         }
         self.value.clear_poison();
     }
+
+    fn poison(&self) {
+        // There is no other way to poison a lock. No hook hears of this panic.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+            let _guard = self.value.write();
+            panic::resume_unwind(Box::new(()));
+        }));
+    }
+
+    fn can_be_kept(&self) -> bool {
+        T::KEPT.is_some()
+    }
+
+    fn keep(&self, until: Instant, out: &mut Vec<u8>) -> Result<bool, String> {
+        let Some(kept) = T::KEPT else { return Err("its type can't".to_owned()) };
+        let Some(value) = self.read_until(until) else {
+            return Err("one of its methods takes too long".to_owned());
+        };
+        kept.encode(&value, out).map_err(|failure| match failure {
+            Failure::Panicked(info) => format!("its code panicked{info}"),
+            Failure::Result(error) => {
+                format!("{error}; what has proxies or other handles in it can't be kept")
+            }
+            _ => unreachable!("no method was called"),
+        })?;
+        Ok(self.value.is_poisoned())
+    }
 }
 
 /// An object that a constructor has made.
@@ -290,6 +355,8 @@ pub struct Made {
     pub(crate) described: fn() -> Vec<String>,
     /// See [`fingerprint`].
     pub(crate) fingerprint: fn() -> u64,
+    /// See [`name_of`].
+    pub(crate) class: fn() -> String,
 }
 
 impl Made {
@@ -301,6 +368,7 @@ impl Made {
             proxy: type_name::<T::Proxy>(),
             described: described::<T>,
             fingerprint: fingerprint_of::<T>,
+            class: name_of::<T>,
         }
     }
 }
@@ -308,13 +376,18 @@ impl Made {
 /// What programs that aren't of the same build compare: the type's name, and its methods with their
 /// signatures.
 pub(crate) fn described<T: Managed>() -> Vec<String> {
-    // A type under the attribute has a name that it may have in other programs, too.
+    let methods = T::CLASS.methods.iter().map(|method| format!("{method:?}"));
+    std::iter::once(name_of::<T>()).chain(methods).collect()
+}
+
+/// The type's name, for other programs.
+pub(crate) fn name_of<T: Managed>() -> String {
+    // A type under the attribute has one that it may have in other programs, too.
     let name = match registry::index_of::<T>() {
         Some(_) => T::CLASS.name,
         None => type_name::<T::Proxy>(),
     };
-    let methods = T::CLASS.methods.iter().map(|method| format!("{method:?}"));
-    std::iter::once(name.to_owned()).chain(methods).collect()
+    name.to_owned()
 }
 
 /// What [`described`] comes to in a number: the same in every program, on every machine.

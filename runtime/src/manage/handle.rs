@@ -244,14 +244,34 @@ pub(crate) fn unname(way: &Way, name: &str) -> Result<bool, Fault> {
     way.ask(ForBuild::Any, encode, |result| decoded(result, call::decode))
 }
 
-/// The object with a public name, the type of its proxies, and what its class is
-/// [described](super::class::described) as.
+/// What has a public name.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) enum Found {
+    /// The object, the type of its proxies, and what its class is [described](super::class::described) as.
+    Object(Handle, String, Vec<String>),
+    /// It is in the snapshot, and can't be made an object: the name of its class.
+    Kept(String),
+}
+
+/// What has a public name. If it is in the snapshot still, `maker` makes the object, if that is of its class.
 ///
 /// # Errors
 /// See [`Fault`].
-pub(crate) fn find(way: &Way, name: &str) -> Result<Option<(Handle, String, Vec<String>)>, Fault> {
+pub(crate) fn find(way: &Way, maker: maker::Name, name: &str) -> Result<Option<Found>, Fault> {
     let encode = |request: &mut Vec<u8>| {
-        protocol::find(request, name);
+        protocol::find(request, maker, name);
+        Ok(Held::default())
+    };
+    way.ask(ForBuild::Any, encode, |result| decoded(result, call::decode))
+}
+
+/// Has a snapshot written.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn save(way: &Way) -> Result<(), Fault> {
+    let encode = |request: &mut Vec<u8>| {
+        protocol::save(request);
         Ok(Held::default())
     };
     way.ask(ForBuild::Any, encode, |result| decoded(result, call::decode))

@@ -20,6 +20,8 @@ pub(crate) struct Maker {
     magic: u64,
     /// Tells types apart, in all processes of one image.
     types: fn() -> u64,
+    /// The name of what it makes, as other programs know it: see [`described`](class::described).
+    class: fn() -> String,
     make: fn(&mut Invocation<'_>) -> Result<Option<Made>, Failure>,
 }
 
@@ -33,12 +35,24 @@ unsafe impl Marked for Maker {
 impl Maker {
     /// What makes a `T` of an `A`.
     pub(crate) const fn of<T: Managed + From<A>, A: DeserializeOwned>() -> &'static Self {
-        const { &Self { magic: Self::MAGIC, types: layout_of::<(T, A)>, make: make::<T, A> } }
+        const {
+            &Self {
+                magic: Self::MAGIC,
+                types: layout_of::<(T, A)>,
+                class: class::name_of::<T>,
+                make: make::<T, A>,
+            }
+        }
     }
 
     /// The name for the server, a process of the same image.
     pub(crate) fn name(&'static self) -> Name {
         Name { offset: Module::current().offset_of(self), types: (self.types)() }
+    }
+
+    /// The name of the class of what it makes.
+    pub(crate) fn class(&self) -> String {
+        (self.class)()
     }
 
     /// Makes a value.
@@ -59,12 +73,15 @@ fn make<T: Managed + From<A>, A: DeserializeOwned>(
 
 /// A maker's name, which may come from anybody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Name {
+pub struct Name {
     offset: u64,
     types: u64,
 }
 
 impl Name {
+    /// The name of none.
+    pub(crate) const NONE: Self = Self { offset: 0, types: 0 };
+
     pub(crate) fn encode(self) -> [u8; 16] {
         (u128::from(self.types) << 64 | u128::from(self.offset)).to_le_bytes()
     }

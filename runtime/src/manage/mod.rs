@@ -15,6 +15,7 @@
 //!   `registry` lists the types under `#[managed]`, `protocol` says how requests look as bytes.
 //! - `front` is where a server is found, `turn` which of its threads serves, `rest` how both sides wait.
 //! - `maker` makes values of built-in types, `afar` serves programs that come through sockets.
+//! - `keeper` has the objects with names kept in a `snapshot`, from which the next server has them.
 //! - `table` knows when an object dies; `waiting` is for methods that wait.
 
 pub(crate) mod afar;
@@ -24,11 +25,13 @@ pub(crate) mod class;
 pub(crate) mod client;
 pub(crate) mod front;
 pub(crate) mod handle;
+pub(crate) mod keeper;
 pub(crate) mod maker;
 pub(crate) mod protocol;
 pub(crate) mod registry;
 mod rest;
 pub(crate) mod server;
+mod snapshot;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;

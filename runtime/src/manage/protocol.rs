@@ -8,7 +8,8 @@
 //!           RUN u8       | callee 17 bytes | arguments               within the family alone
 //!           NAME u8      | object u64 | name
 //!           UNNAME u8    | name
-//!           FIND u8      | name
+//!           FIND u8      | maker 16 bytes | name    the maker is for what is in a snapshot still
+//!           SAVE u8
 //! reply     DONE u8      | result; of a batch ( DONE u8 | length u32 | result  or  FAILED u8 | length u32 | fault )*
 //!           of a constructor or maker    length u32 | its own result | the object's handle, if there is one
 //!           FAILED u8    | fault
@@ -34,6 +35,7 @@ const MAKE: u8 = 5;
 const NAME: u8 = 6;
 const UNNAME: u8 = 7;
 const FIND: u8 = 8;
+const SAVE: u8 = 9;
 
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
@@ -52,7 +54,8 @@ pub(crate) enum Request<'a> {
     Run { callee: Callee, args: &'a [u8] },
     Name { object: Id, name: &'a str },
     Unname { name: &'a str },
-    Find { name: &'a str },
+    Find { maker: maker::Name, name: &'a str },
+    Save,
 }
 
 /// A call of a method.
@@ -162,9 +165,15 @@ pub(crate) fn unname(out: &mut Vec<u8>, name: &str) {
 }
 
 /// Asks for the object with a public name.
-pub(crate) fn find(out: &mut Vec<u8>, name: &str) {
+pub(crate) fn find(out: &mut Vec<u8>, maker: maker::Name, name: &str) {
     out.push(FIND);
+    out.extend_from_slice(&maker.encode());
     out.extend_from_slice(name.as_bytes());
+}
+
+/// Asks for a snapshot.
+pub(crate) fn save(out: &mut Vec<u8>) {
+    out.push(SAVE);
 }
 
 /// Appends the length of what `write` appends, and that.
@@ -204,7 +213,11 @@ impl<'a> Request<'a> {
                 Self::Name { object, name: text(rest)? }
             }
             UNNAME => Self::Unname { name: text(rest)? },
-            FIND => Self::Find { name: text(rest)? },
+            FIND => {
+                let maker = maker::Name::decode(take(&mut rest)?);
+                Self::Find { maker, name: text(rest)? }
+            }
+            SAVE if rest.is_empty() => Self::Save,
             _ => return Err(Breach),
         })
     }

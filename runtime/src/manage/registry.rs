@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use super::class::{self, Failure, Invocation, Made, Managed};
+use super::maker::Maker;
 
 /// The managed types of this program, in the order in which the linker gathered them.
 ///
@@ -24,6 +25,8 @@ pub struct Entry {
     place: (&'static str, u32, u32),
     type_id: fn() -> TypeId,
     constructors: &'static [Constructor],
+    /// What makes a value of what a snapshot has of it, if that can be.
+    maker: Option<&'static Maker>,
 }
 
 impl Entry {
@@ -35,7 +38,11 @@ impl Entry {
         column: u32,
         constructors: &'static [Constructor],
     ) -> Self {
-        Entry { name, place: (file, line, column), type_id: TypeId::of::<T>, constructors }
+        let maker = match &T::KEPT {
+            Some(kept) => Some(kept.maker()),
+            None => None,
+        };
+        Entry { name, place: (file, line, column), type_id: TypeId::of::<T>, constructors, maker }
     }
 
     /// Runs the constructor of this number.
@@ -98,6 +105,12 @@ pub(crate) fn index_of<T: Managed>() -> Option<u32> {
         PROCESSION_0_1_MANAGED.iter().map(|entry| (entry.type_id)()).zip(0..).collect()
     });
     indices.get(&TypeId::of::<T>()).copied()
+}
+
+/// What makes values of the type with this name, if snapshots can have them.
+pub(crate) fn maker_of(name: &str) -> Option<&'static Maker> {
+    let mut entries = PROCESSION_0_1_MANAGED.static_slice().iter();
+    entries.find_map(|entry| entry.maker.filter(|_| entry.name == name))
 }
 
 /// The entry with this index, which may come from anybody.

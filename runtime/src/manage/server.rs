@@ -16,6 +16,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -28,11 +29,13 @@ use super::call::{self, Held};
 use super::caller::{Caller, Found};
 use super::class::{Failure, Invocation, Made};
 use super::front::{Front, News};
-use super::handle::Handle;
+use super::handle::{self, Handle};
+use super::keeper::{self, Keeper};
+use super::maker::Maker;
 use super::protocol::{self, Breach, Call, Calls, Fault, Request};
 use super::registry;
 use super::rest::{Rest, Step};
-use super::table::{Member, Table};
+use super::table::{Found as Named, Member, Table};
 use super::turn::{self, Part, Successor, Turn};
 use crate::os::{clock, fault, signals};
 use crate::shm::bell::Bell;
@@ -41,7 +44,7 @@ use crate::shm::platform::Platform;
 use crate::shm::system::System;
 use crate::transport::codec;
 use crate::worker::dispatch::{Args, Callee, RunError};
-use crate::worker::panics;
+use crate::worker::{life, panics};
 
 /// How long the leader, and the watchdog, sleep at most: then they look for what nobody has told them of.
 const NAP: Duration = Duration::from_secs(1);
@@ -76,6 +79,8 @@ pub(crate) struct Server {
     callers: Mutex<Callers>,
     /// What the heap's count of objects let go was at the last look, and when that was.
     unclaimed: Mutex<(u32, u64)>,
+    /// If it keeps its named objects.
+    keeper: OnceLock<Keeper>,
 }
 
 #[derive(Default)]
@@ -106,10 +111,23 @@ pub(crate) fn here() -> Option<&'static Server> {
 /// Serves until the manager has gone. A process does this once.
 ///
 /// # Errors
-/// It can't start a thread.
-pub(crate) fn serve(front: Front, listen: Option<Listen>) -> io::Result<()> {
+/// It can't start a thread, or listen; or it can't read its snapshot, or write the last one.
+pub(crate) fn serve(
+    front: Front,
+    listen: Option<Listen>,
+    snapshot: Option<PathBuf>,
+) -> io::Result<()> {
     signals::leave_interrupts_to_the_parent();
     let server = HERE.get_or_init(|| Server::new(front));
+    if let Some(path) = snapshot {
+        let keeper = Keeper::open(path, &server.table)?;
+        server.keeper.get_or_init(|| keeper);
+        life::when_the_parent_is_gone(|| {
+            if let Some(Err(why)) = HERE.get().map(Server::save_the_last) {
+                eprintln!("procession: a manager ends without its last snapshot: {why}");
+            }
+        });
+    }
     server.start_thread()?;
     if let Some(listen) = listen {
         host::open(server, listen)?;
@@ -119,11 +137,12 @@ pub(crate) fn serve(front: Front, listen: Option<Listen>) -> io::Result<()> {
     server.watch();
     host::close();
     server.front.close();
+    let saved = server.save_the_last();
     for member in server.table.take_all() {
         // Nobody is left to be told of its panic; stderr is.
         let _ = panics::catch(|| drop(member));
     }
-    Ok(())
+    saved.map_err(io::Error::other)
 }
 
 /// To be called by a method before it waits for something: another thread serves the others meanwhile.
@@ -150,6 +169,7 @@ impl Server {
             table: Table::default(),
             callers: Mutex::default(),
             unclaimed: Mutex::new((heap::unclaimed(), 0)),
+            keeper: OnceLock::new(),
         }
     }
 
@@ -361,6 +381,7 @@ impl Server {
             Ok(held.objects)
         });
         match done {
+            Ok(_) if self.is_ending() => caller.end(),
             // The next request may come as soon as the answer is sent.
             Ok(handles) => caller.answer(&desk.reply, &handles),
             Err(Breach) => caller.end(),
@@ -391,20 +412,64 @@ impl Server {
             Request::Run { callee, args } => protocol::reply(reply, |out| run(callee, args, out)),
             Request::Name { object, name } => protocol::reply(reply, |out| {
                 let member = self.member(object, session)?;
+                if self.keeper.get().is_some() && !member.object().can_be_kept() {
+                    return Err(not_kept(&member));
+                }
                 encode(&self.table.name(name.to_owned(), &member), out)
             }),
             Request::Unname { name } => {
                 protocol::reply(reply, |out| encode(&self.table.unname(name), out))
             }
-            Request::Find { name } => protocol::reply(reply, |out| {
-                let found = self.table.named(name).map(|member| {
-                    let (proxy, described) = (member.proxy(), member.described());
-                    (Handle::here(self, member), proxy, described)
-                });
-                encode(&found, out)
-            }),
+            Request::Find { maker, name } => {
+                protocol::reply(reply, |out| encode(&self.find(maker.resolve(), name)?, out))
+            }
+            Request::Save => protocol::reply(reply, |out| encode(&self.save()?, out)),
         };
         Ok(held.unwrap_or_default())
+    }
+
+    /// What has this name. What is in the snapshot still becomes an object, if its maker is known.
+    fn find(
+        &'static self,
+        maker: Option<&Maker>,
+        name: &str,
+    ) -> Result<Option<handle::Found>, Fault> {
+        loop {
+            let record = match self.table.named(name) {
+                None => return Ok(None),
+                Some(Named::Member(member)) => {
+                    let (proxy, described) = (member.proxy().to_owned(), member.described());
+                    let handle = Handle::here(self, member);
+                    return Ok(Some(handle::Found::Object(handle, proxy, described)));
+                }
+                Some(Named::Kept(record)) => record,
+            };
+            let maker = maker.filter(|maker| maker.class() == record.class);
+            let Some(maker) = maker.or_else(|| registry::maker_of(&record.class)) else {
+                return Ok(Some(handle::Found::Kept(record.class.clone())));
+            };
+            let made = keeper::made(maker, &record)?;
+            self.table.revive(&record, made).map_err(refused)?;
+        }
+    }
+
+    fn save(&self) -> Result<(), Fault> {
+        let keeper = self.keeper.get().ok_or_else(|| {
+            let text = "it keeps no snapshot: make it with `Manager::builder().persist(path)`";
+            Fault::Refused(text.to_owned())
+        })?;
+        // It takes long, and may wait for methods.
+        step_down();
+        keeper.save(&self.table).map_err(Fault::Refused)
+    }
+
+    fn save_the_last(&self) -> Result<(), String> {
+        self.keeper.get().map_or(Ok(()), |keeper| keeper.end(&self.table))
+    }
+
+    /// Whether the last snapshot is written, so that nobody may be answered.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.keeper.get().is_some_and(Keeper::is_ending)
     }
 
     /// The object with this number, which a session can only reach if it was given that.
@@ -493,6 +558,14 @@ fn run(callee: Callee, args: &[u8], out: &mut Vec<u8>) -> Result<Held, Fault> {
 /// Appends the result of a request of the server's own.
 fn encode(result: &impl Serialize, out: &mut Vec<u8>) -> Result<Held, Fault> {
     Ok(call::encode(result, out).map_err(Failure::Result)?)
+}
+
+fn not_kept(member: &Member) -> Fault {
+    Fault::Refused(format!(
+        "a {} can't be in the manager's snapshot, and so can't have a name: snapshots have dictionaries, lists, \
+         sets, queues, values, namespaces, and types under `#[managed(persist)]`",
+        member.proxy()
+    ))
 }
 
 fn other_program() -> Fault {

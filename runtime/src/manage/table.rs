@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::class::{Made, Object};
+use super::snapshot::Record;
 use crate::shm::heap::{self, Id, Kind};
 
 /// An object, with what it is known by.
@@ -54,6 +55,11 @@ impl Member {
         (self.made.fingerprint)()
     }
 
+    /// See [`name_of`](super::class::name_of).
+    pub(crate) fn class(&self) -> String {
+        (self.made.class)()
+    }
+
     /// Which type its proxies are of: see [`layout_of`](heap::layout_of).
     pub(crate) fn layout(&self) -> u64 {
         self.made.layout
@@ -65,11 +71,24 @@ impl Member {
     }
 }
 
+/// What has a public name.
+enum Named {
+    Member(Id),
+    /// What was in the snapshot, as long as nobody has asked for it.
+    Kept(Arc<Record>),
+}
+
+/// What was found under a public name.
+pub(crate) enum Found {
+    Member(Arc<Member>),
+    Kept(Arc<Record>),
+}
+
 /// See the file's head.
 #[derive(Default)]
 pub(crate) struct Table {
     members: Mutex<HashMap<Id, Arc<Member>>>,
-    names: Mutex<HashMap<String, Id>>,
+    names: Mutex<HashMap<String, Named>>,
     suspects: Mutex<Vec<Id>>,
 }
 
@@ -105,13 +124,14 @@ impl Table {
             return false;
         }
         member.names.fetch_add(1, Relaxed);
-        names.insert(name, member.entry.id());
+        names.insert(name, Named::Member(member.entry.id()));
         true
     }
 
     /// Takes a public name back. False: nothing has it.
     pub(crate) fn unname(&self, name: &str) -> bool {
-        let Some(id) = locked(&self.names).remove(name) else { return false };
+        let Some(named) = locked(&self.names).remove(name) else { return false };
+        let Named::Member(id) = named else { return true };
         if let Some(member) = self.get(id) {
             member.names.fetch_sub(1, AcqRel);
         }
@@ -119,10 +139,51 @@ impl Table {
         true
     }
 
-    /// The object with this public name.
-    pub(crate) fn named(&self, name: &str) -> Option<Arc<Member>> {
-        let id = *locked(&self.names).get(name)?;
-        self.get(id)
+    /// What has this public name.
+    pub(crate) fn named(&self, name: &str) -> Option<Found> {
+        self.found(locked(&self.names).get(name)?)
+    }
+
+    fn found(&self, named: &Named) -> Option<Found> {
+        match named {
+            Named::Member(id) => self.get(*id).map(Found::Member),
+            Named::Kept(record) => Some(Found::Kept(Arc::clone(record))),
+        }
+    }
+
+    /// All that has a public name, in the names' order.
+    pub(crate) fn all_named(&self) -> Vec<(String, Found)> {
+        let names = locked(&self.names);
+        let found =
+            names.iter().filter_map(|(name, named)| Some((name.clone(), self.found(named)?)));
+        let mut all: Vec<_> = found.collect();
+        drop(names);
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all
+    }
+
+    /// Has what was in a snapshot under its names.
+    pub(crate) fn keep(&self, record: Arc<Record>) {
+        let mut names = locked(&self.names);
+        for name in &record.names {
+            names.insert(name.clone(), Named::Kept(Arc::clone(&record)));
+        }
+    }
+
+    /// Puts the object that was made of a record in its place, where that is there still.
+    ///
+    /// # Errors
+    /// There is no memory for an entry.
+    pub(crate) fn revive(&self, record: &Arc<Record>, made: Made) -> io::Result<()> {
+        let member = self.insert(made)?;
+        let mut names = locked(&self.names);
+        for named in names.values_mut() {
+            if matches!(named, Named::Kept(other) if Arc::ptr_eq(other, record)) {
+                member.names.fetch_add(1, Relaxed);
+                *named = Named::Member(member.entry.id());
+            }
+        }
+        Ok(())
     }
 
     /// A reference is gone. True: it was the last one.
@@ -243,7 +304,7 @@ mod tests {
         assert!(table.unrefer(&running));
         drop(running);
         assert!(table.take_unclaimed().is_empty() && !table.has_suspects());
-        assert_eq!(table.named("a").unwrap().entry().id(), id);
+        assert!(matches!(table.named("a"), Some(Found::Member(found)) if found.entry().id() == id));
         assert!(table.unname("a") && !table.unname("a"));
         assert!(table.take_unclaimed().is_empty());
         assert!(table.unname("b"));

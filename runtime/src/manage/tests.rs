@@ -36,7 +36,7 @@ pub(super) fn way() -> Way {
     let object = FRONT.get_or_init(|| {
         let front = Front::create().unwrap();
         let object = front.object().clone();
-        thread::spawn(move || server::serve(front, Some(listen())).unwrap());
+        thread::spawn(move || server::serve(front, Some(listen()), None).unwrap());
         let begin = Instant::now();
         let served = Front::open(object.clone()).unwrap();
         while served.reception().server().is_none() {
@@ -156,7 +156,7 @@ fn garbage_at_the_front_is_skipped() {
         front.send(garbage);
         assert_serves();
         let pipe = front.connect().unwrap();
-        send(&pipe, &[9]);
+        send(&pipe, &[99]);
         assert_ends(&pipe);
     }
 }

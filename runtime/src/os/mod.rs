@@ -16,6 +16,7 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod hook;
 pub(crate) mod image;
+pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod mirror;
 pub(crate) mod module;

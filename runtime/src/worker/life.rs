@@ -26,6 +26,14 @@ static PAGE: OnceLock<Arc<Shared<Page>>> = OnceLock::new();
 /// Whether this process ends because its work does, not because a task called `exit`.
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
+/// What is done before an end that comes from the parent's.
+static ORPHANED: OnceLock<fn()> = OnceLock::new();
+
+/// Has something done before this process ends because its parent has gone.
+pub(crate) fn when_the_parent_is_gone(finish: fn()) {
+    ORPHANED.get_or_init(|| finish);
+}
+
 /// Serves the parent until the end of the process.
 pub(crate) fn run(socket: OwnedFd, mut hello: Hello, fds: Descriptors<OwnedFd>) -> ! {
     heap::inherit(fds.heap, hello.parent);
@@ -108,6 +116,9 @@ fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Result<Never> {
     })?;
     if tied_to_parent {
         wait_for_the_end_of(&socket, parent)?;
+        if let Some(finish) = ORPHANED.get() {
+            finish();
+        }
         exit::leave(0)
     }
     loop {

@@ -12,7 +12,7 @@ pub(crate) mod dispatch;
 mod forkserver;
 pub(crate) mod identity;
 pub(crate) mod kill_points;
-mod life;
+pub(crate) mod life;
 mod outlet;
 pub(crate) mod panics;
 mod sheet;

@@ -25,14 +25,16 @@ use std::time::{Duration, Instant};
 ///   both have the same bytes. Without the arrow both are `Type`.
 /// - The body of a shared or lending method may give what has the same bytes as the result: a borrowed one.
 ///
-/// - Behind the bounds may stand `poisoned by f`: see [`Managed::POISON`](crate::manage::class::Managed).
+/// - Behind the bounds may stand `poisoned by f`: see [`Managed::POISON`](crate::manage::class::Managed); or
+///   `kept as Type: f`, where `f` appends a value as that type to a snapshot: see
+///   [`Kept::of`](crate::manage::keeper::Kept).
 ///
 /// Output: the proxy, with what all proxies have; the view of a batch; the implementation of `Managed`.
 macro_rules! builtin {
     (
         $(#[$doc:meta])*
         pub struct $Proxy:ident<$($P:ident),*>, $Batch:ident of $Value:ty
-        where [$($bounds:tt)*] $(poisoned by $poison:ident)?;
+        where [$($bounds:tt)*] $(poisoned by $poison:ident)? $(kept as $Kept:ty: $keep:expr)?;
         $(
             $(#[$method_doc:meta])*
             $mode:ident fn $method:ident $([$($generics:tt)*])?
@@ -141,6 +143,11 @@ macro_rules! builtin {
 
             $(const POISON: Option<fn(&Self) -> &std::sync::atomic::AtomicBool> = Some($poison);)?
 
+            $(
+                const KEPT: Option<crate::manage::keeper::Kept<Self>> =
+                    Some(crate::manage::keeper::Kept::of::<$Kept>($keep));
+            )?
+
             const CLASS: crate::manage::class::Class<Self> = crate::manage::class::Class::new(
                 stringify!($Proxy),
                 &[$(
@@ -168,6 +175,10 @@ macro_rules! builtin {
 
             fn described() -> Vec<String> {
                 crate::manage::class::described::<$Value>()
+            }
+
+            fn maker() -> Option<crate::manage::maker::Name> {
+                crate::manage::keeper::maker_of::<$Value>()
             }
 
             fn from_handle(handle: crate::manage::handle::Handle) -> Self {

@@ -8,9 +8,16 @@ use serde::Serialize;
 
 use super::builtin::builtin;
 use crate::callable::task_fn::Payload;
+use crate::manage::keeper::append;
 
 /// The dictionary, in the server.
 pub(super) struct Map<K, V>(HashMap<K, V>);
+
+impl<K, V> From<HashMap<K, V>> for Map<K, V> {
+    fn from(values: HashMap<K, V>) -> Self {
+        Self(values)
+    }
+}
 
 impl<K, V> From<()> for Map<K, V> {
     fn from((): ()) -> Self {
@@ -36,7 +43,8 @@ builtin! {
     /// # }
     /// ```
     pub struct Dict<K, V>, DictBatch of Map<K, V>
-    where [K: Payload + Eq + Hash + Send + Sync, V: Payload + Send + Sync];
+    where [K: Payload + Eq + Hash + Send + Sync, V: Payload + Send + Sync]
+    kept as HashMap<K, V>: |map, out| append(&map.0, out);
 
     /// Inserts a value under a key; gives the one that was there.
     exclusive fn insert(map, key: K, value: V) -> Option<V> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::builtin::builtin;
-use super::queue::{NOW, Room};
+use super::queue::{Contents, NOW, Room};
 use crate::callable::task_fn::Payload;
 use crate::manage::class::Failure;
 
@@ -13,6 +13,12 @@ pub(super) struct Joinable<T>(Room<T>);
 impl<T> From<Option<usize>> for Joinable<T> {
     fn from(capacity: Option<usize>) -> Self {
         Self(Room::new(capacity, true))
+    }
+}
+
+impl<T> From<Contents<T>> for Joinable<T> {
+    fn from(contents: Contents<T>) -> Self {
+        Self(Room::of(contents, true))
     }
 }
 
@@ -31,7 +37,8 @@ builtin! {
     /// # }
     /// ```
     pub struct JoinableQueue<T>, JoinableQueueBatch of Joinable<T>
-    where [T: Payload + Send + Sync];
+    where [T: Payload + Send + Sync]
+    kept as Contents<T>: |queue, out| queue.0.keep(out);
 
     /// Puts an item at the end; waits until there is room.
     shared fn put(queue, item: T) -> () {

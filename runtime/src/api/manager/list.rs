@@ -2,6 +2,7 @@
 
 use super::builtin::builtin;
 use crate::callable::task_fn::Payload;
+use crate::manage::keeper::append;
 
 /// The list, in the server.
 pub(super) struct Items<T>(Vec<T>);
@@ -31,7 +32,8 @@ builtin! {
     /// # }
     /// ```
     pub struct List<T>, ListBatch of Items<T>
-    where [T: Payload + Send + Sync];
+    where [T: Payload + Send + Sync]
+    kept as Vec<T>: |list, out| append(&list.0, out);
 
     /// Appends an item.
     exclusive fn push(list, item: T) -> () {

@@ -17,6 +17,7 @@ mod joinable;
 mod list;
 mod lock;
 mod namespace;
+mod own;
 pub(crate) mod proxy;
 mod queue;
 mod remote;
@@ -28,9 +29,8 @@ mod value;
 use std::any::type_name;
 use std::fmt;
 use std::hash::Hash;
-use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use self::barrier::{Barrier, BarrierBatch};
 pub use self::batch::{Batch, Later};
@@ -47,6 +47,7 @@ pub use self::list::{List, ListBatch};
 pub use self::lock::{Lock, LockBatch, LockGuard, RLock, RLockBatch, RLockGuard};
 use self::namespace::Entries;
 pub use self::namespace::{Namespace, NamespaceBatch};
+use self::own::Own;
 pub use self::proxy::ManagedProxy;
 use self::proxy::Proxy;
 use self::queue::Line;
@@ -62,22 +63,15 @@ pub use self::set::{Set, SetBatch};
 use self::value::Single;
 pub use self::value::{Value, ValueBatch};
 use super::address::Address;
-use super::process::Process;
 use crate::callable::task_fn::Payload;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::manage::afar::host::Listen;
 use crate::manage::call::Call;
 use crate::manage::class::Managed;
-use crate::manage::client::Client;
-use crate::manage::front::Front;
-use crate::manage::handle::{self, Way};
-use crate::manage::maker::Maker;
+use crate::manage::handle::{self, Found, Way};
+use crate::manage::maker::{self, Maker};
 use crate::manage::protocol::Fault;
 use crate::manage::registry;
-use crate::manage::server;
-use crate::shm::heap;
-use crate::shm::platform::Deadline;
-use crate::shm::system::System;
 
 /// A server process that owns ordinary Rust values, for many processes to work on, as Python's `Manager`.
 ///
@@ -128,26 +122,8 @@ use crate::shm::system::System;
 pub struct Manager {
     way: Way,
     /// None: it is another program's.
-    own: Option<Own>,
+    own: Option<Arc<Own>>,
     address: Option<Address>,
-}
-
-/// The server of this program.
-struct Own {
-    client: Arc<Client>,
-    process: Process<Served>,
-}
-
-/// How long a dropped manager waits for its server's end: one that is stopped, or whose values don't come to
-/// an end, is left to the program's end.
-const LAST: Duration = Duration::from_secs(5);
-
-/// What the server's task gives.
-type Served = Result<(), String>;
-
-fn serve(reception: heap::Object, listen: Option<Listen>) -> Served {
-    let served = Front::open(reception).and_then(|front| server::serve(front, listen));
-    served.map_err(|error| error.to_string())
 }
 
 impl Manager {
@@ -157,25 +133,18 @@ impl Manager {
     /// The process can't be started, or ends at once; there is no memory; or the program has no guard: see
     /// [`main`](macro@crate::main).
     pub fn new() -> Result<Self, Error> {
-        Self::start(None)
+        Self::start(None, None)
     }
 
-    fn start(listen: Option<Listen>) -> Result<Self, Error> {
-        let system = |error: io::Error| Error::system("can't start a manager", &error);
-        let front = Front::create().map_err(system)?;
-        let reception = front.object().clone();
-        let builder = Process::new(serve, (reception.clone(), listen)).name("Manager").daemon(true);
-        let process = builder.start()?;
-        let client = Client::of(reception).map_err(system)?;
-        let own = Own { client: Arc::clone(&client), process };
-        own.wait_for_server()?;
-        Ok(Self { way: Way::There(client), own: Some(own), address: None })
+    fn start(listen: Option<Listen>, snapshot: Option<PathBuf>) -> Result<Self, Error> {
+        let own = Own::start(listen, snapshot)?;
+        Ok(Self { way: Way::There(Arc::clone(own.client())), own: Some(own), address: None })
     }
 
     /// The server's process id, on its machine.
     pub fn pid(&self) -> u32 {
         match (&self.own, &self.way) {
-            (Some(own), _) => own.process.pid(),
+            (Some(own), _) => own.process().pid(),
             (None, Way::Afar(client)) => client.about().map_or(0, |about| about.pid),
             (None, _) => unreachable!("other programs' managers are afar"),
         }
@@ -424,7 +393,8 @@ impl Manager {
     /// alive.
     ///
     /// # Errors
-    /// See [`ManagerError`]; the name is in use.
+    /// See [`ManagerError`]. The name is in use, or the object can't be in the manager's
+    /// [snapshot](ManagerBuilder::persist): [`ManagerError::Refused`].
     pub fn name<P: ManagedProxy>(
         &self,
         name: impl Into<String>,
@@ -448,16 +418,27 @@ impl Manager {
     /// The object with a public name.
     ///
     /// # Errors
-    /// [`ManagerError::Gone`] if nothing has the name, [`ManagerError::TypeMismatch`] if it is of another type.
+    /// [`ManagerError::Gone`] if nothing has the name, [`ManagerError::TypeMismatch`] if it is of another type,
+    /// [`ManagerError::Data`] if what a [snapshot](ManagerBuilder::persist) has can't be decoded as this type.
     pub fn named<P: ManagedProxy>(&self, name: &str) -> Result<P, ManagerError> {
-        let found = handle::find(&self.way, name).map_err(of_manager)?;
-        let Some((handle, found, described)) = found else {
-            return Err(ManagerError::Gone(format!("the name `{name}`")));
-        };
+        // To a server of another build it says nothing.
+        let maker = P::maker().unwrap_or(maker::Name::NONE);
+        let found = handle::find(&self.way, maker, name).map_err(of_manager)?;
         let mismatch = |expected: &str, found: &str| ManagerError::TypeMismatch {
             name: name.to_owned(),
             expected: expected.to_owned(),
             found: found.to_owned(),
+        };
+        let (handle, found, described) = match found {
+            Some(Found::Object(handle, found, described)) => (handle, found, described),
+            Some(Found::Kept(class)) if P::described().first() == Some(&class) => {
+                return Err(ManagerError::Refused(format!(
+                    "`{name}` is in the manager's snapshot still: the manager's own program has to ask for it \
+                     once, as a type that can be in snapshots"
+                )));
+            }
+            Some(Found::Kept(class)) => return Err(mismatch(type_name::<P>(), &class)),
+            None => return Err(ManagerError::Gone(format!("the name `{name}`"))),
         };
         if self.own.is_some() {
             if !P::fits(&handle) {
@@ -470,32 +451,41 @@ impl Manager {
         Ok(P::from_handle(handle))
     }
 
+    /// Writes the [snapshot](ManagerBuilder::persist) now.
+    ///
+    /// Each object is in it as it is between two of its methods, but one may be looked at later than another.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), procession::Error> {
+    /// # let path = std::env::temp_dir().join(format!("total-{}", std::process::id()));
+    /// let manager = procession::Manager::builder().persist(&path).build()?;
+    /// let total = manager.value(0_u64)?;
+    /// manager.name("total", &total)?;
+    /// total.set(5)?;
+    /// manager.save()?;
+    /// // From here on the total survives whatever happens.
+    /// # manager.shutdown()?;
+    /// # std::fs::remove_file(&path).unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ManagerError::Refused`], with the reason: the manager keeps none; an object can't be encoded, or a
+    /// method has had it alone for five seconds; or the file can't be written. The old one is there still.
+    pub fn save(&self) -> Result<(), ManagerError> {
+        handle::save(&self.way).map_err(of_manager)
+    }
+
     /// Ends the server, and waits for its end. All its values are dropped with it. One that was
     /// [connected](Self::connect) to lives on.
     ///
     /// # Errors
-    /// It has ended in another way before.
+    /// It has ended in another way before; or it could not write its last [snapshot](ManagerBuilder::persist),
+    /// with the reason, as [`save`](Self::save) gives it. Then what has changed since the one before is lost.
     pub fn shutdown(mut self) -> Result<(), Error> {
         let Some(own) = self.own.take() else { return Ok(()) };
-        own.client.front().reception().close();
-        own.process.join()?.map_err(|why| Error::new(Kind::Start(why)))
-    }
-}
-
-impl Own {
-    fn wait_for_server(&self) -> Result<(), Error> {
-        /// How long to wait for the bell before a look whether the server is alive.
-        const LOOK: Duration = Duration::from_millis(50);
-
-        let reception = self.client.front().reception();
-        let has_begun = || reception.server().is_some().then_some(());
-        while reception.alarm.wait_until(Deadline::after::<System>(LOOK), has_begun).is_none() {
-            if !self.process.is_alive() {
-                let why = self.process.join()?.err().unwrap_or_else(|| "it was told to".to_owned());
-                return Err(Error::new(Kind::Start(format!("the manager's server ended: {why}"))));
-            }
-        }
-        Ok(())
+        own.shut_down()
     }
 }
 
@@ -518,16 +508,14 @@ fn described<T: Managed, A, R>(constructor: Call<T, A, R>) -> String {
 impl Drop for Manager {
     fn drop(&mut self) {
         if let Some(own) = &self.own {
-            own.client.front().reception().close();
-            // The values are dropped meanwhile. Whoever wants to know how it ends calls `shutdown`.
-            let _ = own.process.join_timeout(LAST);
+            own.let_go();
         }
     }
 }
 
 impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let process = self.own.as_ref().map(|own| &own.process);
+        let process = self.own.as_ref().map(|own| own.process());
         f.debug_struct("Manager")
             .field("process", &process)
             .field("address", &self.address)

@@ -10,10 +10,17 @@ use super::batch::Later;
 use super::builtin::builtin;
 use super::error::ManagerError;
 use crate::callable::task_fn::Payload;
+use crate::manage::keeper::append;
 use crate::transport::codec;
 
 /// The values, in the server, which doesn't know their types.
 pub(super) struct Entries(BTreeMap<String, Encoded>);
+
+impl From<BTreeMap<String, Encoded>> for Entries {
+    fn from(values: BTreeMap<String, Encoded>) -> Self {
+        Self(values)
+    }
+}
 
 impl From<()> for Entries {
     fn from((): ()) -> Self {
@@ -71,7 +78,8 @@ builtin! {
     /// # }
     /// ```
     pub struct Namespace<>, NamespaceBatch of Entries
-    where [];
+    where []
+    kept as BTreeMap<String, Encoded>: |entries, out| append(&entries.0, out);
 
     #[doc(hidden)]
     exclusive fn set_encoded(entries, name: &str => String, value: Encoded) -> () {

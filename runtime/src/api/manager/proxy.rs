@@ -13,6 +13,7 @@ use crate::manage::call::{self, Call, Held};
 use crate::manage::class::{self, Managed};
 use crate::manage::handle::Handle;
 use crate::manage::server::{CLEAR_POISON, IS_POISONED};
+use crate::manage::{keeper, maker};
 
 /// A handle on a managed value of type `T`: what the typed proxies are made of.
 ///
@@ -35,6 +36,10 @@ pub trait ManagedProxy: Sized {
     #[doc(hidden)]
     fn described() -> Vec<String>;
 
+    /// What makes a value of what a snapshot has of it.
+    #[doc(hidden)]
+    fn maker() -> Option<maker::Name>;
+
     /// The proxy that a handle on a value of this type is.
     #[doc(hidden)]
     fn from_handle(handle: Handle) -> Self;
@@ -51,6 +56,10 @@ impl<T: Managed> ManagedProxy for Proxy<T> {
 
     fn described() -> Vec<String> {
         class::described::<T>()
+    }
+
+    fn maker() -> Option<maker::Name> {
+        keeper::maker_of::<T>()
     }
 
     fn from_handle(handle: Handle) -> Self {

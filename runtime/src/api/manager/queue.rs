@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::builtin::{builtin, deadline};
 use super::error::ManagerError;
 use crate::callable::task_fn::Payload;
 use crate::manage::class::Failure;
+use crate::manage::keeper::append;
 use crate::manage::waiting::Awaited;
+use crate::transport::codec;
 
 /// A queue, in the server.
 pub(super) struct Line<T>(Room<T>);
@@ -17,6 +21,15 @@ impl<T> From<Option<usize>> for Line<T> {
         Self(Room::new(capacity, false))
     }
 }
+
+impl<T> From<Contents<T>> for Line<T> {
+    fn from(contents: Contents<T>) -> Self {
+        Self(Room::of(contents, false))
+    }
+}
+
+/// A queue in a snapshot: its capacity, its items, and how many aren't done.
+pub(super) type Contents<T> = (Option<usize>, VecDeque<T>, usize);
 
 /// Where the items of a queue are.
 pub(super) struct Room<T> {
@@ -35,10 +48,27 @@ struct State<T> {
 impl<T> Room<T> {
     /// Without a capacity there is room for any number of items.
     pub(super) fn new(capacity: Option<usize>, is_joined: bool) -> Self {
-        let state = State { items: VecDeque::new(), unfinished: 0 };
+        Self::of((capacity, VecDeque::new(), 0), is_joined)
+    }
+
+    pub(super) fn of((capacity, items, unfinished): Contents<T>, is_joined: bool) -> Self {
+        let state = State { items, unfinished };
         let is_simple = capacity.is_none() && !is_joined;
         let capacity = capacity.unwrap_or(usize::MAX);
         Self { state: Awaited::new(state), capacity, is_simple }
+    }
+
+    /// Appends [`Contents`].
+    ///
+    /// # Errors
+    /// An item can't be encoded.
+    pub(super) fn keep(&self, out: &mut Vec<u8>) -> Result<(), codec::Error>
+    where
+        T: Serialize,
+    {
+        let state = self.state.lock();
+        let capacity = (self.capacity < usize::MAX).then_some(self.capacity);
+        append(&(capacity, &state.items, state.unfinished), out)
     }
 
     /// Puts an item when there is room for it, until a time. It comes back when that is over, or nobody
@@ -134,7 +164,8 @@ builtin! {
     /// # }
     /// ```
     pub struct Queue<T>, QueueBatch of Line<T>
-    where [T: Payload + Send + Sync];
+    where [T: Payload + Send + Sync]
+    kept as Contents<T>: |queue, out| queue.0.keep(out);
 
     /// Puts an item at the end; waits until there is room.
     shared fn put(queue, item: T) -> () {

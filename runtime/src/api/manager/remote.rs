@@ -1,5 +1,6 @@
 //! Managers for other programs.
 
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use super::super::address::Address;
@@ -25,13 +26,15 @@ const TIME: Duration = Duration::from_secs(30);
 /// The default of [`ManagerBuilder::grace`]: many times what connecting anew takes.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Describes a [`Manager`] that other programs can connect to: made by [`Manager::builder`].
+/// Describes a [`Manager`] that other programs can connect to, or that keeps its objects: made by
+/// [`Manager::builder`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ManagerBuilder {
     bind: Option<Address>,
     key: Option<AuthKey>,
     limits: Limits,
+    snapshot: Option<PathBuf>,
 }
 
 impl ManagerBuilder {
@@ -80,19 +83,69 @@ impl ManagerBuilder {
         self
     }
 
+    /// Keeps the objects that have a [name](Manager::name) in this file, a *snapshot*: a manager with the same
+    /// path has them under their names again. The default is nowhere.
+    ///
+    /// It is written when the manager ends, or its process does, and by [`Manager::save`]; as a whole, so that
+    /// whatever happens there is the old one or the new one. What has changed since is lost if the server
+    /// itself is killed.
+    ///
+    /// What a type under `#[managed]` needs for that is the option `persist`, and serde's traits; dictionaries,
+    /// lists, sets, queues, values and namespaces have it. Locks and the like can't be kept, nor can values
+    /// that have proxies, queues or other handles in them. An object that is poisoned is so again.
+    ///
+    /// ```
+    /// use procession::{Dict, Manager};
+    ///
+    /// # fn main() -> Result<(), procession::Error> {
+    /// # let path = std::env::temp_dir().join(format!("ages-{}", std::process::id()));
+    /// let manager = Manager::builder().persist(&path).build()?;
+    /// let ages: Dict<String, u32> = manager.dict()?;
+    /// manager.name("ages", &ages)?;
+    /// ages.insert("Ann".into(), 31)?;
+    /// manager.shutdown()?;
+    ///
+    /// // Another time:
+    /// let manager = Manager::builder().persist(&path).build()?;
+    /// let ages: Dict<String, u32> = manager.named("ages")?;
+    /// assert_eq!(ages.get("Ann")?, Some(31));
+    /// # manager.shutdown()?;
+    /// # std::fs::remove_file(&path).unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A program of another build can have it, too, if the types are called the same and look the same to
+    /// serde. An object is made anew when somebody first asks for its name, and until then stays in the
+    /// snapshot as it is; programs that are [connected](Manager::connect) and of another build find built-in
+    /// types' objects after that.
+    ///
+    /// One manager at a time has a snapshot. Its file is for this user alone.
+    pub fn persist(mut self, path: impl Into<PathBuf>) -> Self {
+        self.snapshot = Some(path.into());
+        self
+    }
+
     /// Starts the server.
     ///
     /// # Errors
     /// As [`Manager::new`]; the address can't be listened at; there is an address and no key, or the key is
-    /// empty.
+    /// empty; the snapshot is damaged, or of another version, or can't be read, or another manager has it for
+    /// longer than ten seconds.
     pub fn build(self) -> Result<Manager, Error> {
-        let Self { bind, key, limits } = self;
-        let Some(address) = bind else { return Manager::new() };
+        let Self { bind, key, limits, snapshot } = self;
+        let absolute = |path: PathBuf| {
+            path::absolute(&path).map_err(|error| {
+                Error::system(&format!("can't have a snapshot at {}", path.display()), &error)
+            })
+        };
+        let snapshot = snapshot.map(absolute).transpose()?;
+        let Some(address) = bind else { return Manager::start(None, snapshot) };
         let key = key.ok_or_else(|| {
             Error::usage("a manager that listens needs a key: call `auth_key` before `build`")
         })?;
         let target = Target { place: address.place().clone(), key: key.usable()?.clone() };
-        let mut manager = Manager::start(Some(Listen { target, limits }))?;
+        let mut manager = Manager::start(Some(Listen { target, limits }), snapshot)?;
         let place = handle::run(&manager.way, &host::place, &()).map_err(super::of_manager)?;
         manager.address = place.map(Address::from);
         Ok(manager)
@@ -100,7 +153,8 @@ impl ManagerBuilder {
 }
 
 impl Manager {
-    /// A manager that other programs can [connect](Self::connect) to.
+    /// A manager that other programs can [connect](Self::connect) to, or that [keeps](ManagerBuilder::persist)
+    /// its objects.
     ///
     /// What they can reach are the objects that have a [name](Self::name), those that they make themselves,
     /// and those that calls give them; and of these, the methods. They run no other code of this program.
@@ -128,7 +182,7 @@ impl Manager {
     pub fn builder() -> ManagerBuilder {
         let limits =
             Limits { connections: CONNECTIONS, message: MESSAGE, time: TIME, grace: GRACE };
-        ManagerBuilder { bind: None, key: None, limits }
+        ManagerBuilder { bind: None, key: None, limits, snapshot: None }
     }
 
     /// The manager of another program, of this machine or another one.

@@ -8,9 +8,16 @@ use serde::Serialize;
 
 use super::builtin::builtin;
 use crate::callable::task_fn::Payload;
+use crate::manage::keeper::append;
 
 /// The set, in the server.
 pub(super) struct Members<T>(HashSet<T>);
+
+impl<T> From<HashSet<T>> for Members<T> {
+    fn from(values: HashSet<T>) -> Self {
+        Self(values)
+    }
+}
 
 impl<T> From<()> for Members<T> {
     fn from((): ()) -> Self {
@@ -34,7 +41,8 @@ builtin! {
     /// # }
     /// ```
     pub struct Set<T>, SetBatch of Members<T>
-    where [T: Payload + Eq + Hash + Send + Sync];
+    where [T: Payload + Eq + Hash + Send + Sync]
+    kept as HashSet<T>: |set, out| append(&set.0, out);
 
     /// Inserts a value. False: it was there already.
     exclusive fn insert(set, value: T) -> bool {

@@ -4,6 +4,7 @@ use std::mem;
 
 use super::builtin::builtin;
 use crate::callable::task_fn::Payload;
+use crate::manage::keeper::append;
 
 /// The value, in the server.
 pub(super) struct Single<T>(T);
@@ -32,7 +33,8 @@ builtin! {
     /// # }
     /// ```
     pub struct Value<T>, ValueBatch of Single<T>
-    where [T: Payload + Send + Sync];
+    where [T: Payload + Send + Sync]
+    kept as T: |value, out| append(&value.0, out);
 
     /// A copy of the value.
     shared fn get(value) -> T {

@@ -248,6 +248,9 @@ impl Host {
                 _ => return Err(End),
             };
             drop(message);
+            if self.server.is_ending() {
+                return Err(End);
+            }
             session.give(&held.handles);
             let object = |member: &Member| (member.entry().id(), member.fingerprint());
             let objects: Vec<_> =

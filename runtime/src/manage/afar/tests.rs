@@ -10,7 +10,7 @@ use super::wire::{self, Hello, Ticket};
 use crate::manage::call;
 use crate::manage::class::{Class, Made, Managed};
 use crate::manage::handle::{self, Handle, Way};
-use crate::manage::maker::Maker;
+use crate::manage::maker::{self, Maker};
 use crate::manage::protocol;
 use crate::manage::server;
 use crate::manage::tests::{target, way};
@@ -78,7 +78,7 @@ fn requests(object: Id) -> Vec<Vec<u8>> {
     let (mut name, mut unname, mut find) = (Vec::new(), Vec::new(), Vec::new());
     protocol::name(&mut name, object, "name");
     protocol::unname(&mut unname, "name");
-    protocol::find(&mut find, "name");
+    protocol::find(&mut find, maker::Name::NONE, "name");
     let mut make = Vec::new();
     protocol::make(&mut make, Maker::of::<Thing, u64>().name());
     call::encode(&(5_u64,), &mut make).unwrap();

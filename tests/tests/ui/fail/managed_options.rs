@@ -29,4 +29,14 @@ impl Counter {
     pub fn no_such_value(&self) {}
 }
 
+#[managed(persist, persist)]
+impl Counter {
+    pub fn kept(&self) {}
+}
+
+#[managed(persist = "path")]
+impl Counter {
+    pub fn kept_there(&self) {}
+}
+
 fn main() {}

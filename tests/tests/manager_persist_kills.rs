@@ -1,0 +1,130 @@
+//! Managers that keep their objects, and end at any instant: what was answered is in the snapshot, and that is
+//! always a whole one.
+//!
+//! `PROCESSION_KILLS` says how many end, `PROCESSION_SEED` when.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use procession::manager::Queue;
+use procession::{List, Manager, ManagerError, Process, Value, task};
+use procession_tests::kills::{Count, Random};
+use procession_tests::scratch::{Scratch, notes};
+use procession_tests::{alone, wait_until};
+
+#[track_caller]
+fn keeper(path: &str) -> Manager {
+    Manager::builder().persist(path).build().unwrap()
+}
+
+/// The names of the files in the snapshot's folder.
+fn files(path: &str) -> Vec<String> {
+    let folder = fs::read_dir(path.rsplit_once('/').unwrap().0).unwrap();
+    let mut names: Vec<_> =
+        folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Counts up, and notes what it got answers for.
+#[task]
+fn count_until_lost(total: Value<u64>, queue: Queue<u64>) -> (u64, u64) {
+    let mut count = 0;
+    let mut put = 0;
+    loop {
+        if total.set(count + 1).is_err() {
+            return (count, put);
+        }
+        count += 1;
+        if queue.put(count).is_err() {
+            return (count, put);
+        }
+        put += 1;
+    }
+}
+
+#[test]
+fn what_was_answered_is_in_the_last_snapshot() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let (mut kills, mut random) = (Count::new(), Random::new());
+        while kills.one_more() {
+            let path = scratch.path("snapshot");
+            let _ = fs::remove_file(&path);
+            let manager = keeper(&path);
+            let total = manager.value(0_u64).unwrap();
+            let queue: Queue<u64> = manager.queue(None).unwrap();
+            manager.name("total", &total).unwrap();
+            manager.name("queue", &queue).unwrap();
+            let client = Process::new(count_until_lost, (total.clone(), queue)).start().unwrap();
+            wait_until("it counts", || total.get().unwrap() > 0);
+            random.sleep(Duration::from_millis(5));
+            manager.shutdown().unwrap();
+            let (count, put) = client.join().unwrap();
+            let manager = keeper(&path);
+            let total: Value<u64> = manager.named("total").unwrap();
+            let found = total.get().unwrap();
+            assert!(found == count || found == count + 1, "{count} were answered, not {found}");
+            let queue: Queue<u64> = manager.named("queue").unwrap();
+            let found = queue.len().unwrap() as u64;
+            assert!(found == put || found == put + 1, "{put} were answered, not {found}");
+            manager.shutdown().unwrap();
+        }
+    });
+}
+
+/// Saves as long as its server lives.
+#[task]
+fn save_until_lost(path: String, ready: String) -> Result<(), ManagerError> {
+    let manager = keeper(&path);
+    let numbers: List<u64> = match manager.named("numbers") {
+        Ok(numbers) => numbers,
+        Err(_) => {
+            let numbers = manager.list(Vec::new()).unwrap();
+            manager.name("numbers", &numbers).unwrap();
+            manager.save().unwrap();
+            numbers
+        }
+    };
+    fs::write(&ready, manager.pid().to_string()).unwrap();
+    for i in numbers.len()? as u64.. {
+        numbers.push(i)?;
+        manager.save()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_saves_leaves_a_whole_snapshot() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let (path, ready) = (scratch.path("snapshot"), scratch.path("ready"));
+        let (mut kills, mut random) = (Count::new(), Random::new());
+        let mut before = 0;
+        while kills.one_more() {
+            let _ = fs::remove_file(&ready);
+            let program =
+                Process::new(save_until_lost, (path.clone(), ready.clone())).start().unwrap();
+            let mut server = 0;
+            wait_until("it saves", || {
+                server = notes(&ready).first().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+                server > 0
+            });
+            random.sleep(Duration::from_millis(10));
+            kill(Pid::from_raw(server), Signal::SIGKILL).unwrap();
+            assert!(matches!(program.join().unwrap(), Err(ManagerError::Lost(_))));
+            let manager = keeper(&path);
+            let numbers: List<u64> = manager.named("numbers").unwrap();
+            let numbers = numbers.to_vec().unwrap();
+            assert!(numbers.iter().copied().eq(0..numbers.len() as u64) && numbers.len() >= before);
+            before = numbers.len();
+            manager.shutdown().unwrap();
+            assert_eq!(files(&path), ["ready", "snapshot"]);
+        }
+        println!("{before} snapshots");
+    });
+}
