@@ -136,6 +136,7 @@
 //! - `hook` (default): workers are taken over before `main`. Without it, `#[procession::main]` or
 //!   [`init`] is needed; a program that forgot says so instead of starting itself over and over.
 //! - `ndarray`: [`SharedSlice`] and the guards of [`SharedArray`] as views of the crate `ndarray`.
+//! - `tls`: TLS for the connections of [`Manager`]s, by the crate `rustls`.
 //!
 //! # Questions
 //!
@@ -193,6 +194,8 @@ pub use crate::api::shared::plain::Plain;
 pub use crate::api::shared::slice::SharedSlice;
 pub use crate::api::shared::value::{Integer, SharedValue, SharedValueGuard};
 pub use crate::api::sync;
+#[cfg(feature = "tls")]
+pub use crate::api::tls::{TlsClient, TlsServer};
 pub use crate::api::wait::{Source, Waitable, wait};
 pub use crate::callable::bind::{Bound, bind};
 pub use crate::callable::names::{TaskInfo, tasks};

@@ -7,6 +7,7 @@ pub mod gate;
 pub mod kills;
 pub mod no_memory;
 pub mod program;
+pub mod relay;
 pub mod scenarios;
 pub mod scratch;
 

@@ -2,10 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +11,7 @@ use procession::manager::{Event, Lock};
 use procession::{
     Address, AuthKey, List, Manager, ManagerBuilder, ManagerError, Process, Value, managed, task,
 };
+use procession_tests::relay::Relay;
 use procession_tests::scratch::Scratch;
 use procession_tests::{alone, heap_objects, is_running, wait_until};
 
@@ -76,75 +73,12 @@ fn builder(address: impl Into<Address>) -> ManagerBuilder {
     Manager::builder().bind(address).auth_key(&key())
 }
 
-/// Stands between a client and a server, and can cut what goes through it.
-struct Relay {
-    address: Address,
-    sockets: Arc<Mutex<Vec<TcpStream>>>,
-    is_over: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Relay {
-    fn to(server: &Arc<Mutex<String>>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = Address::from(listener.local_addr().unwrap());
-        let sockets = Arc::new(Mutex::new(Vec::new()));
-        let is_over = Arc::new(AtomicBool::new(false));
-        let thread = {
-            let (sockets, is_over) = (Arc::clone(&sockets), Arc::clone(&is_over));
-            let server = Arc::clone(server);
-            thread::spawn(move || {
-                let mut pumps = Vec::new();
-                for client in listener.incoming() {
-                    if is_over.load(Relaxed) {
-                        break;
-                    }
-                    let client = client.unwrap();
-                    let Ok(server) = TcpStream::connect(&*server.lock().unwrap()) else { continue };
-                    let both = [&client, &server].map(|socket| socket.try_clone().unwrap());
-                    sockets.lock().unwrap().extend(both);
-                    for (mut from, mut to) in [(&client, &server), (&server, &client)]
-                        .map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()))
-                    {
-                        pumps.push(thread::spawn(move || {
-                            let _ = std::io::copy(&mut from, &mut to);
-                            let _ = to.shutdown(Shutdown::Both);
-                        }));
-                    }
-                }
-                pumps.into_iter().for_each(|pump| pump.join().unwrap());
-            })
-        };
-        Self { address, sockets, is_over, thread: Some(thread) }
-    }
-
-    fn cut(&self) {
-        for socket in self.sockets.lock().unwrap().drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.is_over.store(true, Relaxed);
-        self.cut();
-        drop(TcpStream::connect(self.address.to_string()));
-        self.cut();
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-fn text(manager: &Manager) -> Arc<Mutex<String>> {
-    Arc::new(Mutex::new(manager.address().unwrap().to_string()))
-}
-
 #[test]
 fn who_comes_back_in_time_finds_what_it_had() {
     alone(|| {
         let manager = builder(port()).build().unwrap();
-        let relay = Relay::to(&text(&manager));
-        let remote = Manager::connect(&relay.address, &key()).unwrap();
+        let relay = Relay::to(&manager.address().unwrap());
+        let remote = Manager::connect(relay.address(), &key()).unwrap();
         let counter = CounterProxy::new(&remote, 1).unwrap();
         for i in 2..6 {
             relay.cut();
@@ -172,8 +106,8 @@ fn who_comes_back_too_late_finds_nothing() {
     alone(|| {
         let manager = builder(port()).grace(Duration::from_millis(100)).build().unwrap();
         let before = heap_objects();
-        let relay = Relay::to(&text(&manager));
-        let remote = Manager::connect(&relay.address, &key()).unwrap();
+        let relay = Relay::to(&manager.address().unwrap());
+        let remote = Manager::connect(relay.address(), &key()).unwrap();
         let (lost, kept) = (remote.value(1_u8).unwrap(), remote.value(2_u8).unwrap());
         remote.name("kept", &kept).unwrap();
         relay.cut();

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::address::Address;
@@ -10,6 +9,7 @@ use super::connection::{Connection, after};
 use crate::error::{Error, Kind};
 use crate::transport::auth::{self, AuthError, Key, Role};
 use crate::transport::door::Door;
+use crate::transport::duplex::Duplex;
 use crate::transport::place::{self, Place, SocketFile};
 use crate::transport::stream::StreamLink;
 
@@ -111,7 +111,7 @@ impl Listener {
             Error::new(Kind::System(format!("can't listen at {address}: {error}{hint}")))
         })?;
         let local = Address::from(local);
-        let door = Door::open(entrance, key.clone())
+        let door = Door::open(entrance, key.clone(), None)
             .map_err(|error| Error::system(&format!("can't listen at {local}"), &error))?;
         Ok(Self { door, address: local, _file: file })
     }
@@ -141,7 +141,7 @@ impl Listener {
     fn accept_until<S, R>(&self, deadline: Option<Instant>) -> Result<Connection<S, R>, Error> {
         let what = || format!("can't accept at {}", self.address);
         match self.door.accept(deadline) {
-            Ok(Some(socket)) => connection(socket, what),
+            Ok(Some(stream)) => Ok(connection(stream)),
             Ok(None) => Err(Error::new(Kind::Late(format!("{}: no client in time", what())))),
             Err(error) => Err(described(&error, what)),
         }
@@ -194,17 +194,14 @@ pub fn connect_timeout<S, R>(
         io::ErrorKind::TimedOut => Error::new(Kind::Late(format!("{}: {error}", what()))),
         _ => Error::system(&what(), &error),
     })?;
-    let socket = auth::run(socket, Role::Connector, key, deadline)
+    let stream = Duplex::plain(socket).map_err(|error| Error::system(&what(), &error))?;
+    let stream = auth::run(stream, Role::Connector, key, deadline)
         .map_err(|error| described(&error, what))?;
-    connection(socket, what)
+    Ok(connection(stream))
 }
 
-fn connection<S, R>(
-    socket: UnixStream,
-    what: impl Fn() -> String,
-) -> Result<Connection<S, R>, Error> {
-    let link = StreamLink::new(socket).map_err(|error| Error::system(&what(), &error))?;
-    Ok(Connection::new(Box::new(link), LIMIT))
+fn connection<S, R>(stream: Duplex) -> Connection<S, R> {
+    Connection::new(Box::new(StreamLink::over(stream)), LIMIT)
 }
 
 pub(super) fn described(error: &AuthError, what: impl Fn() -> String) -> Error {
@@ -214,6 +211,8 @@ pub(super) fn described(error: &AuthError, what: impl Fn() -> String) -> Error {
         | AuthError::Refused
         | AuthError::Stranger
         | AuthError::Version(_)
+        | AuthError::UsesTls
+        | AuthError::Tls(_)
         | AuthError::SameRole(_) => Kind::Authentication(text),
         AuthError::Disconnected => Kind::Disconnected(text),
         AuthError::TimedOut => Kind::Late(text),
@@ -227,7 +226,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{self, UnixListener};
+    use std::os::unix::net::{self, UnixListener, UnixStream};
     use std::path::PathBuf;
     use std::thread;
 

@@ -21,4 +21,6 @@ pub(crate) mod result;
 pub(crate) mod shared;
 pub mod sync;
 mod target;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub(crate) mod wait;

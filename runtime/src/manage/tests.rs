@@ -21,13 +21,14 @@ use crate::transport::place::Place;
 /// Where it listens, too.
 pub(super) fn target() -> Target {
     let name = format!("procession unit tests {}", std::process::id());
-    Target { place: Place::Abstract(name.into_bytes()), key: Key::new(b"a key of these tests") }
+    let (place, key) = (Place::Abstract(name.into_bytes()), Key::new(b"a key of these tests"));
+    Target { place, key, tls: None }
 }
 
 fn listen() -> Listen {
     let (time, grace) = (Duration::from_secs(5), Duration::ZERO);
     let limits = Limits { connections: 100, message: 1 << 20, time, grace };
-    Listen { target: target(), limits }
+    Listen { target: target(), tls: None, limits }
 }
 
 /// The way to the server, which serves as long as the tests run.

@@ -1,6 +1,7 @@
 //! The handshake between a listener and who connects: both prove that they know the key.
 //!
-//! Nothing else crosses before that, and no more bytes are taken than the handshake has.
+//! Nothing else crosses before that, and no more bytes are taken than the handshake has. Where there is TLS,
+//! this goes on within it, and drives its handshake.
 //!
 //! ```text
 //! both:       greeting   magic, version, role, a fresh nonce          48 bytes, at once
@@ -20,13 +21,13 @@
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::os::{random, socket, wait};
+use super::duplex::Duplex;
+use crate::os::{random, wait};
 
 /// How long a handshake may take, from the peer's first byte or from the listener's `accept`. Between
 /// machines far apart it takes less than a second.
@@ -40,6 +41,10 @@ const PROOF: usize = 32;
 const GREETING: usize = 16 + NONCE;
 const VERDICT: usize = 1 + PROOF;
 const ACCEPTED: u8 = 1;
+
+/// What TLS begins a message with that ends a connection, or begins one.
+const ALERT: [u8; 2] = [21, 3];
+const HANDSHAKE: [u8; 2] = [22, 3];
 
 type Nonce = [u8; NONCE];
 type Prover = Hmac<Sha256>;
@@ -118,6 +123,10 @@ pub(crate) enum AuthError {
     Version(u16),
     /// The peer has our role: a listener connected to a listener, or our own bytes came back.
     SameRole(Role),
+    /// The peer speaks TLS, and we don't.
+    UsesTls,
+    /// With the reason, and what to do.
+    Tls(String),
     /// The peer went away before the end.
     Disconnected,
     TimedOut,
@@ -138,6 +147,10 @@ impl fmt::Display for AuthError {
                  {VERSION}; build both with the same release"
             ),
             Self::SameRole(role) => write!(f, "the peer is a {role}, too"),
+            Self::UsesTls => f.write_str(
+                "the peer uses TLS: either both sides do, or none; see the feature `tls`",
+            ),
+            Self::Tls(why) => write!(f, "TLS: {why}"),
             Self::Disconnected => f.write_str("the peer went away before it proved its key"),
             Self::TimedOut => f.write_str("the peer did not prove its key in time"),
             Self::System(error) => error.fmt(f),
@@ -151,6 +164,7 @@ impl From<io::Error> for AuthError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Self::Disconnected,
+            ErrorKind::InvalidData => Self::Tls(error.to_string()),
             _ => Self::System(error),
         }
     }
@@ -167,7 +181,7 @@ enum Stage {
 
 /// One side of a handshake under way.
 pub(crate) struct Handshake<'a> {
-    socket: UnixStream,
+    stream: Duplex,
     key: &'a Key,
     role: Role,
     nonce: Nonce,
@@ -182,11 +196,10 @@ impl<'a> Handshake<'a> {
     ///
     /// # Errors
     /// The peer has gone, or the system refuses.
-    pub(crate) fn begin(socket: UnixStream, role: Role, key: &'a Key) -> Result<Self, AuthError> {
-        socket.set_nonblocking(true)?;
+    pub(crate) fn begin(stream: Duplex, role: Role, key: &'a Key) -> Result<Self, AuthError> {
         let nonce = random::bytes()?;
         let handshake = Self {
-            socket,
+            stream,
             key,
             role,
             nonce,
@@ -210,7 +223,7 @@ impl<'a> Handshake<'a> {
                 Stage::Proof(_) => PROOF,
                 Stage::Verdict(_) => VERDICT,
             };
-            match (&self.socket).read(&mut self.bytes[self.have..wanted]) {
+            match (&self.stream).read(&mut self.bytes[self.have..wanted]) {
                 Ok(0) => return Err(AuthError::Disconnected),
                 Ok(count) => self.have += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
@@ -233,7 +246,8 @@ impl<'a> Handshake<'a> {
     fn look_at_greeting(&self) -> Result<(), AuthError> {
         let have = &self.bytes[..self.have];
         if !MAGIC.starts_with(&have[..have.len().min(MAGIC.len())]) {
-            return Err(AuthError::Stranger);
+            let uses_tls = have.starts_with(&ALERT) || have.starts_with(&HANDSHAKE);
+            return Err(if uses_tls { AuthError::UsesTls } else { AuthError::Stranger });
         }
         let Some(&[low, high, role, _]) = have.get(MAGIC.len()..GREETING - NONCE) else {
             return Ok(());
@@ -306,7 +320,7 @@ impl<'a> Handshake<'a> {
     fn send(&self, parts: &[&[u8]]) -> Result<(), AuthError> {
         let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        if socket::send(&self.socket, &slices, &[])? < length {
+        if self.stream.send(&slices)? < length {
             return Err(AuthError::System(ErrorKind::WriteZero.into()));
         }
         Ok(())
@@ -317,14 +331,14 @@ impl<'a> Handshake<'a> {
         self.have > 0 || !matches!(self.stage, Stage::Greeting)
     }
 
-    pub(crate) fn into_socket(self) -> UnixStream {
-        self.socket
+    pub(crate) fn into_stream(self) -> Duplex {
+        self.stream
     }
 }
 
 impl AsFd for Handshake<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.stream.as_fd()
     }
 }
 
@@ -333,12 +347,12 @@ impl AsFd for Handshake<'_> {
 /// # Errors
 /// The peer isn't one, or not in time.
 pub(crate) fn run(
-    socket: UnixStream,
+    stream: Duplex,
     role: Role,
     key: &Key,
     deadline: Option<Instant>,
-) -> Result<UnixStream, AuthError> {
-    let mut handshake = Handshake::begin(socket, role, key)?;
+) -> Result<Duplex, AuthError> {
+    let mut handshake = Handshake::begin(stream, role, key)?;
     let mut deadline = deadline;
     let mut begun = false;
     while !handshake.advance()? {
@@ -351,13 +365,14 @@ pub(crate) fn run(
             return Err(AuthError::TimedOut);
         }
     }
-    Ok(handshake.into_socket())
+    Ok(handshake.into_stream())
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
     use std::thread;
 
     use super::*;
@@ -368,9 +383,16 @@ mod tests {
 
     type Side = Result<(), AuthError>;
 
+    /// Two ends of a stream.
+    fn pair() -> (Duplex, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Duplex::plain(ours).unwrap(), theirs)
+    }
+
     /// What the listener and the connector make of each other.
     fn meet(listeners: &Key, connectors: &Key) -> (Side, Side) {
-        let (left, right) = UnixStream::pair().unwrap();
+        let (left, right) = pair();
+        let right = Duplex::plain(right).unwrap();
         thread::scope(|scope| {
             let listener = scope.spawn(|| run(left, Role::Listener, listeners, soon()).map(drop));
             let connector = run(right, Role::Connector, connectors, soon()).map(drop);
@@ -379,8 +401,8 @@ mod tests {
     }
 
     /// What `role` makes of a peer that sends these bytes and no more.
-    fn face(role: Role, bytes: &[u8]) -> Result<UnixStream, AuthError> {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+    fn face(role: Role, bytes: &[u8]) -> Result<Duplex, AuthError> {
+        let (ours, mut theirs) = pair();
         theirs.write_all(bytes).unwrap();
         theirs.shutdown(Shutdown::Write).unwrap();
         run(ours, role, &Key::new(b"key"), soon())
@@ -409,16 +431,17 @@ mod tests {
     #[test]
     fn what_follows_the_handshake_is_left_in_the_socket() {
         let key = Key::new(b"key");
-        let (left, right) = UnixStream::pair().unwrap();
-        let mut right = thread::scope(|scope| {
+        let (left, right) = pair();
+        let right = Duplex::plain(right).unwrap();
+        let right = thread::scope(|scope| {
             let listener = scope.spawn(|| run(left, Role::Listener, &key, soon()));
-            let mut connector = run(right, Role::Connector, &key, soon()).unwrap();
-            connector.write_all(b"payload").unwrap();
+            let connector = run(right, Role::Connector, &key, soon()).unwrap();
+            assert_eq!(connector.send(&[IoSlice::new(b"payload")]).unwrap(), 7);
             drop(connector);
             listener.join().unwrap().unwrap()
         });
         let mut rest = String::new();
-        right.read_to_string(&mut rest).unwrap();
+        (&right).read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "payload");
     }
 
@@ -433,7 +456,7 @@ mod tests {
     fn reflected_bytes_prove_nothing() {
         for role in [Role::Listener, Role::Connector] {
             // The greeting is made the peer's; the proofs can't be.
-            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (ours, theirs) = pair();
             let key = Key::new(b"key");
             let result = thread::scope(|scope| {
                 scope.spawn(move || {
@@ -459,7 +482,7 @@ mod tests {
     #[test]
     fn the_proof_of_one_handshake_does_not_pass_in_another() {
         let key = Key::new(b"key");
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = pair();
         let mut first = Handshake::begin(ours, Role::Connector, &key).unwrap();
         (&theirs).write_all(&greeting(Role::Listener)).unwrap();
         assert!(!first.advance().unwrap());
@@ -472,6 +495,11 @@ mod tests {
     #[test]
     fn other_protocols_and_versions_are_named() {
         for role in [Role::Listener, Role::Connector] {
+            // A TLS alert, and the begin of its handshake.
+            for tls in [&[21, 3, 3, 0, 2, 2, 10][..], &[22, 3, 1, 2, 0]] {
+                let result = face(role, tls);
+                assert!(matches!(result, Err(AuthError::UsesTls)), "{result:?}");
+            }
             for stranger in [&b"GET / HTTP/1.1\r\n"[..], b"S", b"procession!", &[0; 100]] {
                 let result = face(role, stranger);
                 assert!(matches!(result, Err(AuthError::Stranger)), "{result:?}");
@@ -496,7 +524,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_says_nothing_is_late() {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (ours, _theirs) = pair();
         let deadline = Instant::now() + Duration::from_millis(20);
         let result = run(ours, Role::Connector, &Key::new(b"key"), Some(deadline));
         assert!(matches!(result, Err(AuthError::TimedOut)), "{result:?}");

@@ -24,7 +24,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::auth::{AuthError, Handshake, Key, Role, TIME_LIMIT};
+use super::duplex::Duplex;
 use super::stream;
+use super::tls::Acceptor;
 use crate::os::{signals, socket, wait};
 
 /// As many as a small program's descriptors allow for, and more than honest clients need.
@@ -93,7 +95,7 @@ struct Hall {
 
 #[derive(Default, Debug)]
 struct Queue {
-    peers: VecDeque<UnixStream>,
+    peers: VecDeque<Duplex>,
     refusals: VecDeque<AuthError>,
     /// The system doesn't let us accept.
     trouble: Option<io::Error>,
@@ -129,7 +131,7 @@ impl Door {
     ///
     /// # Errors
     /// There are no more descriptors or threads.
-    pub(crate) fn open(entrance: Entrance, key: Key) -> io::Result<Self> {
+    pub(crate) fn open(entrance: Entrance, key: Key, tls: Option<Acceptor>) -> io::Result<Self> {
         entrance.set_nonblocking()?;
         let (bell, his) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
@@ -140,7 +142,7 @@ impl Door {
             move || {
                 signals::block_all_on_this_thread();
                 let _closed = ClosedAtTheEnd(&hall);
-                Doorman { entrance, bell: his, hall: &hall, rests_until: None }.run(&key);
+                Doorman { entrance, tls, bell: his, hall: &hall, rests_until: None }.run(&key);
             }
         };
         let doorman = thread::Builder::new().name("procession door".into()).spawn(run)?;
@@ -151,10 +153,7 @@ impl Door {
     ///
     /// # Errors
     /// A peer was turned away, and nobody else waits; or the system refuses to accept.
-    pub(crate) fn accept(
-        &self,
-        deadline: Option<Instant>,
-    ) -> Result<Option<UnixStream>, AuthError> {
+    pub(crate) fn accept(&self, deadline: Option<Instant>) -> Result<Option<Duplex>, AuthError> {
         let mut queue = self.hall.queue();
         loop {
             if let Some(peer) = queue.peers.pop_front() {
@@ -211,6 +210,8 @@ type Pending<'a> = (Instant, Handshake<'a>);
 
 struct Doorman<'a> {
     entrance: Entrance,
+    /// If peers are to use it.
+    tls: Option<Acceptor>,
     bell: UnixStream,
     hall: &'a Hall,
     rests_until: Option<Instant>,
@@ -267,7 +268,12 @@ impl Doorman<'_> {
                     _ => return self.complain(error),
                 },
             };
-            match Handshake::begin(socket, Role::Listener, key) {
+            let stream = match &self.tls {
+                Some(tls) => tls.accept(socket),
+                None => Duplex::plain(socket),
+            };
+            let begun = stream.map_err(AuthError::from);
+            match begun.and_then(|stream| Handshake::begin(stream, Role::Listener, key)) {
                 Ok(handshake) => pending.push_back((Instant::now() + TIME_LIMIT, handshake)),
                 Err(error) => self.hall.refuse(error),
             }
@@ -288,7 +294,7 @@ impl Doorman<'_> {
             let (until, mut handshake) = pending.pop_front().expect("there are as many");
             match handshake.advance() {
                 Ok(true) => {
-                    self.hall.change(|queue| queue.peers.push_back(handshake.into_socket()));
+                    self.hall.change(|queue| queue.peers.push_back(handshake.into_stream()));
                 }
                 Ok(false) if until <= Instant::now() => {}
                 Ok(false) => pending.push_back((until, handshake)),

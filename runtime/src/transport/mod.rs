@@ -12,6 +12,7 @@ pub(crate) mod codec;
 mod conformance;
 pub(crate) mod desk;
 pub(crate) mod door;
+pub(crate) mod duplex;
 pub(crate) mod frame;
 pub(crate) mod hello;
 mod inflow;
@@ -27,6 +28,7 @@ pub(crate) mod scratch;
 pub(crate) mod socket;
 pub(crate) mod spare;
 pub(crate) mod stream;
+pub(crate) mod tls;
 
 use std::io;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! The link over a stream socket, Unix or TCP.
+//! The link over a stream socket, Unix or TCP, maybe with TLS.
 //!
 //! The socket doesn't block. Who receives takes in what is there, under a lock that is never held while
 //! waiting ([`Inflow`] keeps what is no whole message yet), and then waits for the descriptor. Who sends
@@ -17,15 +17,16 @@
 //! Nobody closes one direction alone: a peer that doesn't send any more doesn't receive, either.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::inflow::{self, Inflow, Prospect, Received, Source};
+use super::duplex::Duplex;
+use super::inflow::{self, Inflow, Prospect, Received};
 use super::link::{Link, LinkError};
-use crate::os::{socket, wait};
+use crate::os::wait;
 
 /// The system takes at most so many pieces at once (`IOV_MAX`).
 const MOST_PIECES: usize = 1024;
@@ -40,8 +41,7 @@ enum Outflow {
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct StreamLink {
-    /// Any stream socket: reading, writing and closing are the same for TCP.
-    socket: UnixStream,
+    stream: Duplex,
     inflow: Mutex<Inflow>,
     outflow: Mutex<Outflow>,
     /// Rung when the outflow is no longer busy.
@@ -52,14 +52,16 @@ impl StreamLink {
     /// # Errors
     /// The descriptor can't be made non-blocking: it is no socket.
     pub(crate) fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
-        let socket = UnixStream::from(socket.into());
-        socket.set_nonblocking(true)?;
-        Ok(Self {
-            socket,
+        Duplex::plain(socket).map(Self::over)
+    }
+
+    pub(crate) fn over(stream: Duplex) -> Self {
+        Self {
+            stream,
             inflow: Mutex::default(),
             outflow: Mutex::new(Outflow::Free),
             freed: Condvar::new(),
-        })
+        }
     }
 
     fn inflow(&self) -> MutexGuard<'_, Inflow> {
@@ -120,17 +122,19 @@ impl Sending<'_> {
         let mut rest = &mut slices[..];
         loop {
             let most = rest.len().min(MOST_PIECES);
-            match socket::send(&self.link.socket, &rest[..most], &[]) {
-                Ok(count) => {
-                    IoSlice::advance_slices(&mut rest, count);
-                    if rest.is_empty() {
-                        self.after = Outflow::Free;
-                        return Ok(());
-                    }
-                    self.after = Outflow::Closed;
+            let sent = self.link.stream.send(&rest[..most]).and_then(|count| {
+                IoSlice::advance_slices(&mut rest, count);
+                self.after = Outflow::Closed;
+                if rest.is_empty() { self.link.stream.flush() } else { Ok(()) }
+            });
+            match sent {
+                Ok(()) if rest.is_empty() => {
+                    self.after = Outflow::Free;
+                    return Ok(());
                 }
+                Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if !wait::writable(self.link.socket.as_fd(), deadline)? {
+                    if !wait::writable(self.link.stream.as_fd(), deadline)? {
                         return Err(LinkError::TimedOut);
                     }
                 }
@@ -150,18 +154,10 @@ impl Sending<'_> {
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
         if self.after == Outflow::Closed {
-            // It fails if the peer has gone, which comes to the same.
-            let _ = self.link.socket.shutdown(Shutdown::Both);
+            self.link.stream.close();
         }
         *self.link.outflow() = self.after;
         self.link.freed.notify_all();
-    }
-}
-
-impl Source for &UnixStream {
-    fn peek(&mut self) -> io::Result<Option<u8>> {
-        let mut byte = [0];
-        Ok((socket::peek(self.as_fd(), &mut byte)? > 0).then_some(byte[0]))
     }
 }
 
@@ -175,6 +171,17 @@ impl StreamLink {
     ) -> Result<(), LinkError> {
         self.begin(deadline)?.write(&with_head(parts, &mut [0; inflow::HEAD]), deadline)
     }
+
+    /// Waits until something has come, or the end. False: the deadline has passed.
+    ///
+    /// # Errors
+    /// The system can't wait.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
+        if self.stream.has_more() {
+            return Ok(true);
+        }
+        wait::readable(self.stream.as_fd(), deadline)
+    }
 }
 
 /// The pieces of a message.
@@ -187,7 +194,7 @@ impl Link for StreamLink {
     fn send(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<(), LinkError> {
         let mut sending = self.begin(deadline)?;
         // TCP would take a message for a peer that has closed, and drop it.
-        if wait::has_hung_up(self.socket.as_fd())? {
+        if wait::has_hung_up(self.stream.as_fd())? {
             return Err(LinkError::Disconnected);
         }
         sending.write(&with_head(parts, &mut [0; inflow::HEAD]), deadline)
@@ -195,10 +202,10 @@ impl Link for StreamLink {
 
     fn receive(&self, limit: u64, deadline: Option<Instant>) -> Result<Vec<u8>, LinkError> {
         loop {
-            let received = self.inflow().receive(&mut &self.socket, limit)?;
+            let received = self.inflow().receive(&mut &self.stream, limit)?;
             let go_on = match received {
                 Received::Message(bytes) => return Ok(bytes),
-                Received::Blocked => wait::readable(self.socket.as_fd(), deadline)?,
+                Received::Blocked => wait::readable(self.stream.as_fd(), deadline)?,
                 Received::Busy => is_before(deadline),
             };
             if !go_on {
@@ -209,10 +216,10 @@ impl Link for StreamLink {
 
     fn poll(&self, limit: u64, deadline: Option<Instant>) -> bool {
         loop {
-            let prospect = self.inflow().look(&mut &self.socket, limit);
+            let prospect = self.inflow().look(&mut &self.stream, limit);
             let go_on = match prospect {
                 Prospect::Good => return true,
-                Prospect::Blocked => wait::readable(self.socket.as_fd(), deadline),
+                Prospect::Blocked => wait::readable(self.stream.as_fd(), deadline),
                 Prospect::Busy => Ok(is_before(deadline)),
             };
             match go_on {
@@ -229,11 +236,11 @@ impl Link for StreamLink {
             let text = "a part of a message has been received already, which stays in this process";
             return Some(Err(io::Error::other(text)));
         }
-        Some(self.socket.as_fd().try_clone_to_owned())
+        Some(self.stream.copy())
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        Some(self.stream.as_fd())
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::super::address::Address;
 use super::super::listener::{self, AuthKey};
+#[cfg(feature = "tls")]
+use super::super::tls::{TlsClient, TlsServer};
 use super::Manager;
 use crate::error::{Error, Kind};
 use crate::manage::afar::client::{Client, ConnectError};
@@ -12,6 +14,8 @@ use crate::manage::afar::host::{self, Limits, Listen};
 use crate::manage::afar::wire::Target;
 use crate::manage::handle::{self, Way};
 use crate::transport::link::LinkError;
+use crate::transport::place::Place;
+use crate::transport::tls;
 
 /// The default of [`ManagerBuilder::max_connections`]: a thread each.
 const CONNECTIONS: usize = 1024;
@@ -34,6 +38,7 @@ pub struct ManagerBuilder {
     bind: Option<Address>,
     key: Option<AuthKey>,
     limits: Limits,
+    tls: Option<tls::Server>,
     snapshot: Option<PathBuf>,
 }
 
@@ -47,6 +52,15 @@ impl ManagerBuilder {
     /// The key that both sides prove to each other to have. There is no default.
     pub fn auth_key(mut self, key: &AuthKey) -> Self {
         self.key = Some(key.clone());
+        self
+    }
+
+    /// Has all connections use TLS 1.3, with this certificate: then what goes over the network is encrypted and
+    /// signed, and clients know whom they talk to. Both sides prove the key all the same, within TLS. Clients use
+    /// [`Manager::connect_tls`]. It is for TCP.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, server: TlsServer) -> Self {
+        self.tls = Some(server.into_inner());
         self
     }
 
@@ -133,7 +147,7 @@ impl ManagerBuilder {
     /// empty; the snapshot is damaged, or of another version, or can't be read, or another manager has it for
     /// longer than ten seconds.
     pub fn build(self) -> Result<Manager, Error> {
-        let Self { bind, key, limits, snapshot } = self;
+        let Self { bind, key, limits, tls, snapshot } = self;
         let absolute = |path: PathBuf| {
             path::absolute(&path).map_err(|error| {
                 Error::system(&format!("can't have a snapshot at {}", path.display()), &error)
@@ -144,8 +158,12 @@ impl ManagerBuilder {
         let key = key.ok_or_else(|| {
             Error::usage("a manager that listens needs a key: call `auth_key` before `build`")
         })?;
-        let target = Target { place: address.place().clone(), key: key.usable()?.clone() };
-        let mut manager = Manager::start(Some(Listen { target, limits }), snapshot)?;
+        let (place, key) = (address.place().clone(), key.usable()?.clone());
+        if tls.is_some() && !matches!(place, Place::Tcp { .. }) {
+            return Err(only_for_tcp(&address));
+        }
+        let target = Target { place, key, tls: None };
+        let mut manager = Manager::start(Some(Listen { target, tls, limits }), snapshot)?;
         let place = handle::run(&manager.way, &host::place, &()).map_err(super::of_manager)?;
         manager.address = place.map(Address::from);
         Ok(manager)
@@ -158,8 +176,8 @@ impl Manager {
     ///
     /// What they can reach are the objects that have a [name](Self::name), those that they make themselves,
     /// and those that calls give them; and of these, the methods. They run no other code of this program.
-    /// What goes over the network is neither encrypted nor signed after both sides have proved their key:
-    /// use TCP in a network that you trust, or through a tunnel.
+    /// What goes over the network is neither encrypted nor signed after both sides have proved their key: use
+    /// TCP in a network that you trust, through a tunnel, or with TLS (the feature `tls`).
     ///
     /// ```
     /// use procession::{Address, AuthKey, Dict, Manager};
@@ -182,7 +200,7 @@ impl Manager {
     pub fn builder() -> ManagerBuilder {
         let limits =
             Limits { connections: CONNECTIONS, message: MESSAGE, time: TIME, grace: GRACE };
-        ManagerBuilder { bind: None, key: None, limits, snapshot: None }
+        ManagerBuilder { bind: None, key: None, limits, tls: None, snapshot: None }
     }
 
     /// The manager of another program, of this machine or another one.
@@ -201,7 +219,30 @@ impl Manager {
     /// or is something else ([`Error::is_authentication`]); it has too many connections; or the key is empty.
     pub fn connect(address: impl Into<Address>, key: &AuthKey) -> Result<Self, Error> {
         let address = address.into();
-        let target = Target { place: address.place().clone(), key: key.usable()?.clone() };
+        let (place, key) = (address.place().clone(), key.usable()?.clone());
+        Self::reach(address, Target { place, key, tls: None })
+    }
+
+    /// As [`connect`](Self::connect), to a manager that [uses TLS](ManagerBuilder::tls), whose certificate has to
+    /// be one that the client trusts, and for the right name.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect). [`Error::is_authentication`], if the certificate isn't trusted, or for another
+    /// name, or there is no TLS. The address isn't one of TCP, or there is no name that a certificate could be for.
+    #[cfg(feature = "tls")]
+    pub fn connect_tls(
+        address: impl Into<Address>,
+        key: &AuthKey,
+        tls: &TlsClient,
+    ) -> Result<Self, Error> {
+        let address = address.into();
+        let (place, key) = (address.place().clone(), key.usable()?.clone());
+        let Place::Tcp { host, .. } = &place else { return Err(only_for_tcp(&address)) };
+        let tls = Some(tls.to_reach(host)?);
+        Self::reach(address, Target { place, key, tls })
+    }
+
+    fn reach(address: Address, target: Target) -> Result<Self, Error> {
         let client = Client::of(target);
         client.connect().map_err(|error| described(&error, &address))?;
         Ok(Self { way: Way::Afar(client), own: None, address: Some(address) })
@@ -211,6 +252,10 @@ impl Manager {
     pub fn address(&self) -> Option<Address> {
         self.address.clone()
     }
+}
+
+fn only_for_tcp(address: &Address) -> Error {
+    Error::usage(format!("{address} isn't a TCP address, and TLS is for TCP"))
 }
 
 fn described(error: &ConnectError, address: &Address) -> Error {

@@ -27,10 +27,11 @@ use crate::manage::call::Held;
 use crate::manage::handle::Handle;
 use crate::manage::protocol::Fault;
 use crate::manage::rest::{Rest, Step};
-use crate::os::{socket, wait};
+use crate::os::socket;
 use crate::shm::heap::{self, Id, Kind, Object, Request};
 use crate::transport::auth::{self, AuthError, Role, TIME_LIMIT};
 use crate::transport::codec;
+use crate::transport::duplex::Duplex;
 use crate::transport::link::{Link, LinkError};
 use crate::transport::place;
 use crate::transport::stream::StreamLink;
@@ -145,9 +146,7 @@ impl Client {
         static CLIENTS: Mutex<Vec<Weak<Client>>> = Mutex::new(Vec::new());
         let mut clients = locked(&CLIENTS);
         clients.retain(|client| client.strong_count() > 0);
-        let is_it = |client: &Arc<Self>| {
-            client.target.place == target.place && client.target.key.bytes() == target.key.bytes()
-        };
+        let is_it = |client: &Arc<Self>| client.target.is_same(&target);
         if let Some(client) = clients.iter().filter_map(Weak::upgrade).find(is_it) {
             return client;
         }
@@ -192,12 +191,16 @@ impl Client {
     fn open(&self) -> Result<Line, ConnectError> {
         let _one = locked(&self.opening);
         let deadline = Some(Instant::now() + TIME_LIMIT);
-        let Target { place, key } = &self.target;
-        let socket = place::reach(place, deadline).map_err(ConnectError::Reach)?;
-        let socket =
-            auth::run(socket, Role::Connector, key, deadline).map_err(ConnectError::Auth)?;
-        socket::notice_a_lost_peer(&socket);
-        let link = StreamLink::new(socket).map_err(ConnectError::Reach)?;
+        let Target { place, key, tls } = &self.target;
+        let stream = place::reach(place, deadline).and_then(|socket| match tls {
+            Some(tls) => tls.connect(socket),
+            None => Duplex::plain(socket),
+        });
+        let stream = stream.map_err(ConnectError::Reach)?;
+        let stream =
+            auth::run(stream, Role::Connector, key, deadline).map_err(ConnectError::Auth)?;
+        socket::notice_a_lost_peer(&stream);
+        let link = StreamLink::over(stream);
         let about = match wire::parse_welcome(&link.receive(SHORT, deadline)?) {
             Some(Welcome::Come(about)) => about,
             Some(Welcome::Refused(why)) => return Err(ConnectError::Refused(why)),
@@ -404,8 +407,7 @@ impl About {
 /// Waits until there is a reply, or an end: looks for a while, as one from this machine comes before a sleeper
 /// could be woken, then sleeps.
 fn wait(link: &StreamLink) {
-    let fd = link.fd().expect("it is a socket");
-    let is_there = |deadline| wait::readable(fd, deadline).unwrap_or(true);
+    let is_there = |deadline| link.wait(deadline).unwrap_or(true);
     let mut rest = Rest::default();
     while !is_there(Some(Instant::now())) {
         match rest.step() {

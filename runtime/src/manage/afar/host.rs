@@ -17,7 +17,6 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process;
 use std::sync::atomic::AtomicUsize;
@@ -40,9 +39,11 @@ use crate::os::{fault, socket, wait};
 use crate::transport::auth::{AuthError, TIME_LIMIT};
 use crate::transport::codec;
 use crate::transport::door::Door;
+use crate::transport::duplex::Duplex;
 use crate::transport::link::{Link, LinkError};
 use crate::transport::place::{self, Place, SocketFile};
 use crate::transport::stream::StreamLink;
+use crate::transport::tls;
 use crate::worker::build;
 
 /// How long the host waits for a client before it looks after the sessions.
@@ -54,7 +55,10 @@ const KEPT: usize = 1 << 20;
 /// What the server is told of where it listens.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Listen {
+    /// How it is reached, but for what a client needs for TLS.
     pub(crate) target: Target,
+    /// If it uses it.
+    pub(crate) tls: Option<tls::Server>,
     pub(crate) limits: Limits,
 }
 
@@ -109,12 +113,13 @@ pub(crate) fn has_session(number: u64) -> bool {
 /// # Errors
 /// The place can't be listened at.
 pub(crate) fn open(server: &'static Server, listen: Listen) -> io::Result<()> {
-    let Listen { target: Target { place, key }, limits } = listen;
+    let Listen { target: Target { place, key, .. }, tls, limits } = listen;
+    let tls = tls.map(|tls| tls.acceptor()).transpose().map_err(io::Error::other)?;
     let entered = enter(&place);
     let (entrance, local, file) = entered.map_err(|error| {
         io::Error::new(error.kind(), format!("can't listen at {place}: {error}"))
     })?;
-    let door = Door::open(entrance, key)?;
+    let door = Door::open(entrance, key, tls)?;
     let host = HOST.get_or_init(|| Host {
         server,
         sessions: Sessions::new(limits.grace, limits.message),
@@ -170,7 +175,7 @@ impl Host {
     fn receive(&'static self, door: &Door) {
         loop {
             match door.accept(Some(Instant::now() + LOOK)) {
-                Ok(Some(socket)) => self.take_in(socket),
+                Ok(Some(stream)) => self.take_in(stream),
                 // The system may have descriptors again by and by.
                 Err(AuthError::System(_)) => thread::sleep(LOOK),
                 Ok(None) | Err(_) => {}
@@ -181,8 +186,8 @@ impl Host {
         }
     }
 
-    fn take_in(&'static self, socket: UnixStream) {
-        let Ok(link) = StreamLink::new(socket) else { return };
+    fn take_in(&'static self, stream: Duplex) {
+        let link = StreamLink::over(stream);
         let Some(counted) = self.count_in() else {
             let why = format!("it has {} connections already", self.limits.connections);
             return turn_away(&link, why);
@@ -227,7 +232,7 @@ impl Host {
         link.send(&[&wire::encoded(&Entered { session: session.ticket() })], deadline)?;
         let mut reply = Vec::new();
         loop {
-            wait::readable(fd, None).map_err(|_| End)?;
+            link.wait(None).map_err(|_| End)?;
             let message = link.receive(self.limits.message, self.deadline())?;
             reply.clear();
             let held = match message.split_first().ok_or(Breach)? {

@@ -16,6 +16,7 @@ use crate::manage::server;
 use crate::manage::tests::{target, way};
 use crate::shm::heap::Id;
 use crate::transport::auth::{self, Role};
+use crate::transport::duplex::Duplex;
 use crate::transport::link::{Link, LinkError};
 use crate::transport::place;
 use crate::transport::stream::StreamLink;
@@ -132,8 +133,9 @@ fn link() -> StreamLink {
     let target = target();
     let deadline = Some(Instant::now() + Duration::from_secs(10));
     let socket = place::reach(&target.place, deadline).unwrap();
-    let socket = auth::run(socket, Role::Connector, &target.key, deadline).unwrap();
-    let link = StreamLink::new(socket).unwrap();
+    let stream = Duplex::plain(socket).unwrap();
+    let stream = auth::run(stream, Role::Connector, &target.key, deadline).unwrap();
+    let link = StreamLink::over(stream);
     assert!(wire::parse_welcome(&link.receive(1000, deadline).unwrap()).is_some());
     link
 }

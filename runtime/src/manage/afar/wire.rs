@@ -28,6 +28,7 @@ use crate::transport::auth::Key;
 use crate::transport::codec::{self, passing};
 use crate::transport::hello::Build;
 use crate::transport::place::Place;
+use crate::transport::tls;
 
 pub(super) const REQUEST: u8 = 0;
 pub(super) const RELEASE: u8 = 1;
@@ -145,6 +146,14 @@ pub(super) fn parse_claim(bytes: &[u8]) -> Result<(Ticket, Id), Breach> {
 pub(crate) struct Target {
     pub(crate) place: Place,
     pub(crate) key: Key,
+    /// If the server uses it.
+    pub(crate) tls: Option<tls::Client>,
+}
+
+impl Target {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.place == other.place && self.key.bytes() == other.key.bytes() && self.tls == other.tls
+    }
 }
 
 impl Serialize for Target {
@@ -152,19 +161,19 @@ impl Serialize for Target {
         if !passing::is_collecting() {
             return Err(S::Error::custom("a manager's key is for processes of this program alone"));
         }
-        (&self.place, self.key.bytes()).serialize(serializer)
+        (&self.place, self.key.bytes(), &self.tls).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Target {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (place, key) = <(Place, Vec<u8>)>::deserialize(deserializer)?;
+        let (place, key, tls) = <(Place, Vec<u8>, Option<tls::Client>)>::deserialize(deserializer)?;
         if !passing::is_receiving() {
             return Err(D::Error::custom(
                 "a manager's key comes from processes of this program alone",
             ));
         }
-        Ok(Self { place, key: Key::new(&key) })
+        Ok(Self { place, key: Key::new(&key), tls })
     }
 }
 
@@ -198,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_key_stays_in_the_family() {
-        let target = Target { place: Place::Abstract(vec![1]), key: Key::new(b"secret") };
+        let target =
+            Target { place: Place::Abstract(vec![1]), key: Key::new(b"secret"), tls: None };
         let mut bytes = Vec::new();
         assert!(codec::encode(&target, &mut bytes).is_err());
         passing::collecting(|| codec::encode(&target, &mut bytes)).0.unwrap();
