@@ -138,9 +138,7 @@ impl Client {
                 Step::Look | Step::Yielded => {}
                 Step::Starved => {
                     let now = reception.served();
-                    if now.wrapping_sub(served) < CROWD {
-                        rest.starve();
-                    }
+                    rest.judge(now.wrapping_sub(served) >= CROWD);
                     served = now;
                 }
                 Step::Sleep => return self.sleep(pipe),

@@ -7,7 +7,8 @@
 //!
 //! Where somebody computes on the same processor, though, a yield gives it to him for milliseconds, and a
 //! sleeper who is woken gets it back at once. So a yield that took long, and in which nobody else who waits
-//! for the same server got on, is followed by waits without one.
+//! for the same server got on, is followed by waits without one: by few at first, as what computes may be
+//! another client that begins, and by more each time, until a long yield has gone to others who wait.
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
@@ -29,12 +30,38 @@ const PAUSES: u32 = 8;
 /// need less.
 const LONG: u64 = 400_000;
 
-/// So many waits of this process do without yields then: one yield of a few milliseconds is little among
-/// them.
-const LEFT_OUT: u32 = 255;
+/// So many waits of this process do without yields the first time.
+const FEWEST: u32 = 7;
 
-/// How many are left of these.
-static LEFT: AtomicU32 = AtomicU32::new(0);
+/// And so many in the end: one yield of a few milliseconds is little among them.
+const MOST: u32 = 255;
+
+static ABSTINENCE: Abstinence = Abstinence::new();
+
+/// For how long a process doesn't yield.
+struct Abstinence {
+    /// So many waits more.
+    left: AtomicU32,
+    /// So many the next time.
+    next: AtomicU32,
+}
+
+impl Abstinence {
+    const fn new() -> Self {
+        Self { left: AtomicU32::new(0), next: AtomicU32::new(FEWEST) }
+    }
+
+    fn begin(&self) {
+        let next = self.next.load(Relaxed);
+        self.left.store(next, Relaxed);
+        self.next.store((2 * next + 1).min(MOST), Relaxed);
+    }
+
+    /// Counts a wait; says whether it is one of these.
+    fn covers(&self) -> bool {
+        self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+}
 
 /// How long somebody has waited.
 pub(crate) struct Rest {
@@ -42,12 +69,12 @@ pub(crate) struct Rest {
     since: u64,
     is_crowded: bool,
     yields: bool,
-    left: &'static AtomicU32,
+    abstinence: &'static Abstinence,
 }
 
 impl Default for Rest {
     fn default() -> Self {
-        Self::new(&LEFT)
+        Self::new(&ABSTINENCE)
     }
 }
 
@@ -58,21 +85,26 @@ pub(crate) enum Step {
     Look,
     /// Look again, after others had the processor, maybe.
     Yielded,
-    /// Look again, after others had the processor for long. If they didn't use it for the same server, say so:
-    /// [`starve`](Rest::starve).
+    /// Look again, after others had the processor for long. Say whether they used it for the same server:
+    /// [`judge`](Rest::judge).
     Starved,
     /// Sleep.
     Sleep,
 }
 
 impl Rest {
-    fn new(left: &'static AtomicU32) -> Self {
-        Self { rounds: 0, since: 0, is_crowded: false, yields: false, left }
+    fn new(abstinence: &'static Abstinence) -> Self {
+        Self { rounds: 0, since: 0, is_crowded: false, yields: false, abstinence }
     }
 
-    /// Somebody computes: yielding doesn't pay for now.
-    pub(crate) fn starve(&mut self) {
-        self.left.store(LEFT_OUT, Relaxed);
+    /// Says whether others who wait got on in a yield that took long. Otherwise somebody computes, and
+    /// yielding doesn't pay for now.
+    pub(crate) fn judge(&mut self, others_got_on: bool) {
+        if others_got_on {
+            self.abstinence.next.store(FEWEST, Relaxed);
+        } else {
+            self.abstinence.begin();
+        }
     }
 
     /// Whoever is waited for may be on this very processor.
@@ -82,7 +114,7 @@ impl Rest {
 
     /// What was waited for has come.
     pub(crate) fn end(&mut self) {
-        *self = Self::new(self.left);
+        *self = Self::new(self.abstinence);
     }
 
     /// One more look was in vain.
@@ -102,8 +134,7 @@ impl Rest {
             return Step::Look;
         }
         if !self.yields {
-            let one_less = |left: u32| left.checked_sub(1);
-            self.yields = self.left.fetch_update(Relaxed, Relaxed, one_less).is_err();
+            self.yields = !self.abstinence.covers();
         }
         if waited >= YIELDS || !self.yields {
             self.end();
@@ -124,8 +155,8 @@ fn has_others() -> bool {
 mod tests {
     use super::*;
 
-    fn steps(left: &'static AtomicU32) -> Vec<Step> {
-        let (mut rest, mut steps) = (Rest::new(left), Vec::new());
+    fn steps(abstinence: &'static Abstinence) -> Vec<Step> {
+        let (mut rest, mut steps) = (Rest::new(abstinence), Vec::new());
         while steps.last() != Some(&Step::Sleep) {
             steps.push(match rest.step() {
                 Step::Starved => Step::Yielded,
@@ -137,9 +168,9 @@ mod tests {
     }
 
     /// A machine that is busy may take the processor away for as long as a wait takes: then it comes to no yield.
-    fn yield_some_time(left: &'static AtomicU32) {
+    fn yield_some_time(abstinence: &'static Abstinence) {
         let yields = || {
-            let steps = steps(left);
+            let steps = steps(abstinence);
             let in_order = [Step::Look, Step::Yielded, Step::Sleep];
             assert!(steps == in_order || steps == [Step::Look, Step::Sleep]);
             steps == in_order
@@ -149,13 +180,27 @@ mod tests {
 
     #[test]
     fn looking_comes_before_yielding_and_sleep_is_last() {
-        static OWN: AtomicU32 = AtomicU32::new(0);
+        static OWN: Abstinence = Abstinence::new();
         yield_some_time(&OWN);
-        OWN.store(2, Relaxed);
+        OWN.left.store(2, Relaxed);
         assert_eq!(steps(&OWN), [Step::Look, Step::Sleep]);
         assert_eq!(steps(&OWN), [Step::Look, Step::Sleep]);
         yield_some_time(&OWN);
-        Rest::new(&OWN).starve();
+        Rest::new(&OWN).judge(false);
         assert_eq!(steps(&OWN), [Step::Look, Step::Sleep]);
+    }
+
+    #[test]
+    fn abstinence_is_short_at_first_and_after_others_got_on() {
+        static OWN: Abstinence = Abstinence::new();
+        let begun = || {
+            Rest::new(&OWN).judge(false);
+            OWN.left.load(Relaxed)
+        };
+        assert_eq!([begun(), begun(), begun()], [7, 15, 31]);
+        assert_eq!((0..9).map(|_| begun()).max(), Some(MOST));
+        Rest::new(&OWN).judge(true);
+        assert_eq!(begun(), FEWEST);
+        assert!((0..FEWEST).all(|_| OWN.covers()) && !OWN.covers());
     }
 }

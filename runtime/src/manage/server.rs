@@ -266,10 +266,9 @@ impl Server {
                 Step::Look => {}
                 Step::Yielded => self.admit(desk),
                 Step::Starved => {
-                    if self.callers().all.iter().filter(|caller| caller.has_news()).count() < CROWD
-                    {
-                        rest.starve();
-                    }
+                    let callers = self.callers();
+                    let waiting = callers.all.iter().filter(|caller| caller.has_news());
+                    rest.judge(waiting.count() >= CROWD);
                 }
                 Step::Sleep => {
                     if !self.bury() {

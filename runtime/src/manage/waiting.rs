@@ -1,6 +1,8 @@
 //! How a method waits for what another one brings: after it has stepped down, so that others are served
 //! meanwhile, and only as long as its caller waits.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,27 +16,40 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(crate) struct Awaited<T> {
     state: Mutex<T>,
     changed: Condvar,
+    /// How many sleep, or are about to; changed under the state's lock. Without it each change would ask the
+    /// system whether somebody is to be woken.
+    sleepers: AtomicUsize,
 }
 
 impl<T> Awaited<T> {
     pub(crate) fn new(state: T) -> Self {
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state), changed: Condvar::new(), sleepers: AtomicUsize::new(0) }
     }
 
-    /// The state, for a moment. Whoever changes it tells: [`changed_for_one`](Self::changed_for_one),
-    /// [`changed_for_all`](Self::changed_for_all).
+    /// The state, for a moment. Whoever changes it tells, then or afterwards:
+    /// [`changed_for_one`](Self::changed_for_one), [`changed_for_all`](Self::changed_for_all).
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One of those who wait can go on, whichever it is.
     pub(crate) fn changed_for_one(&self) {
-        self.changed.notify_one();
+        if self.has_sleepers() {
+            self.changed.notify_one();
+        }
     }
 
     /// Any of those who wait may go on.
     pub(crate) fn changed_for_all(&self) {
-        self.changed.notify_all();
+        if self.has_sleepers() {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether somebody may not know of the caller's last change of the state: who begins to sleep later has had
+    /// the lock later, and has seen it.
+    fn has_sleepers(&self) -> bool {
+        self.sleepers.load(Relaxed) > 0
     }
 
     /// Waits until `ready` gives something. None: the deadline has passed, or the caller of the method that
@@ -67,8 +82,10 @@ impl<T> Awaited<T> {
                 return None;
             }
             let nap = left().map_or(LOOK, |left| left.min(LOOK));
+            self.sleepers.fetch_add(1, Relaxed);
             let woken = self.changed.wait_timeout(state, nap);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            self.sleepers.fetch_sub(1, Relaxed);
         }
     }
 }

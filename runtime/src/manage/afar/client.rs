@@ -413,7 +413,7 @@ fn wait(link: &StreamLink) {
         match rest.step() {
             Step::Look | Step::Yielded => {}
             // Whoever it was, it wasn't the server, which would have replied.
-            Step::Starved => rest.starve(),
+            Step::Starved => rest.judge(false),
             Step::Sleep => {
                 is_there(None);
                 return;
