@@ -57,6 +57,8 @@ impl Testament {
 
 impl Drop for Testament {
     fn drop(&mut self) {
+        // Longer than the end of a process takes.
+        thread::sleep(Duration::from_millis(50));
         std::fs::write(&self.path, "it was dropped").unwrap();
     }
 }
@@ -220,6 +222,13 @@ fn what_a_connected_client_has_is_dropped_when_the_server_ends() {
         manager.shutdown().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "it was dropped");
         drop((testament, remote));
+
+        // Nor does it end while a value is being dropped that nobody has any more.
+        let other = scratch.path("other");
+        let manager = Manager::new().unwrap();
+        drop(TestamentProxy::new(&manager, other.clone()).unwrap());
+        manager.shutdown().unwrap();
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "it was dropped");
     });
 }
 

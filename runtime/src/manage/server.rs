@@ -17,7 +17,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -79,6 +79,8 @@ pub(crate) struct Server {
     callers: Mutex<Callers>,
     /// What the heap's count of objects let go was at the last look, and when that was.
     unclaimed: Mutex<(u32, u64)>,
+    /// Read while objects are dropped that nobody has any more; to be written, it waits for the end of that.
+    burials: RwLock<()>,
     /// If it keeps its named objects.
     keeper: OnceLock<Keeper>,
 }
@@ -142,6 +144,8 @@ pub(crate) fn serve(
         // Nobody is left to be told of its panic; stderr is.
         let _ = panics::catch(|| drop(member));
     }
+    // Others are dropped by other threads already.
+    drop(server.burials.write());
     saved.map_err(io::Error::other)
 }
 
@@ -169,6 +173,7 @@ impl Server {
             table: Table::default(),
             callers: Mutex::default(),
             unclaimed: Mutex::new((heap::unclaimed(), 0)),
+            burials: RwLock::default(),
             keeper: OnceLock::new(),
         }
     }
@@ -336,6 +341,7 @@ impl Server {
         if self.front.reception().take_missed() || self.are_some_unclaimed() {
             self.table.suspect_all();
         }
+        let _burial = self.burials.read().unwrap_or_else(PoisonError::into_inner);
         let dead = self.table.take_unclaimed();
         if dead.is_empty() {
             return true;

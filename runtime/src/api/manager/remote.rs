@@ -57,7 +57,7 @@ impl ManagerBuilder {
 
     /// Has all connections use TLS 1.3, with this certificate: then what goes over the network is encrypted and
     /// signed, and clients know whom they talk to. Both sides prove the key all the same, within TLS. Clients use
-    /// [`Manager::connect_tls`]. It is for TCP.
+    /// [`Manager::connect_tls`]. It is for TCP, and needs the feature `tls`.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, server: TlsServer) -> Self {
         self.tls = Some(server.into_inner());
@@ -224,7 +224,7 @@ impl Manager {
     }
 
     /// As [`connect`](Self::connect), to a manager that [uses TLS](ManagerBuilder::tls), whose certificate has to
-    /// be one that the client trusts, and for the right name.
+    /// be one that the client trusts, and for the right name. It needs the feature `tls`.
     ///
     /// # Errors
     /// As [`connect`](Self::connect). [`Error::is_authentication`], if the certificate isn't trusted, or for another
