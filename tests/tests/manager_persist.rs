@@ -154,7 +154,8 @@ fn all_that_can_be_kept_comes_back() {
         assert_eq!(queue.get().unwrap(), (1, "first".into()));
         assert_eq!(queue.get().unwrap(), (2, "second".into()));
         let joinable: JoinableQueue<u8> = manager.named("joinable").unwrap();
-        assert_eq!((joinable.unfinished().unwrap(), joinable.len().unwrap()), (2, 1));
+        assert_eq!(joinable.unfinished().unwrap(), 1, "who has taken the other one is gone");
+        assert_eq!(joinable.len().unwrap(), 1);
         let value: Value<Option<f64>> = manager.named("value").unwrap();
         assert_eq!(value.get().unwrap(), Some(1.5));
         let namespace: Namespace = manager.named("namespace").unwrap();
@@ -295,8 +296,39 @@ fn values_that_have_handles_in_them_are_an_error_that_leaves_the_old_snapshot() 
         assert!(why.contains("`shy`") && why.contains("I stay here"), "{why}");
         let why = manager.shutdown().unwrap_err().to_string();
         assert!(why.contains("`shy`"), "{why}");
+        // It is as it was, and all others are as they are.
         let manager = keeper(&path);
-        assert_eq!(manager.named::<Value<u64>>("total").unwrap().get().unwrap(), 1);
+        assert_eq!(manager.named::<Value<u64>>("total").unwrap().get().unwrap(), 2);
+        let outer: Dict<String, Value<u8>> = manager.named("outer").unwrap();
+        outer.insert("inner".into(), manager.value(1).unwrap()).unwrap();
+        manager.named::<Value<u64>>("total").unwrap().set(3).unwrap();
+        assert!(manager.shutdown().unwrap_err().to_string().contains("`outer`"));
+        let manager = keeper(&path);
+        assert_eq!(manager.named::<Value<u64>>("total").unwrap().get().unwrap(), 3);
+        let outer: Dict<String, Value<u8>> = manager.named("outer").unwrap();
+        assert!(outer.is_empty().unwrap());
+        manager.shutdown().unwrap();
+    });
+}
+
+#[test]
+fn paths_that_lead_to_one_file_are_one() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let (path, link) = (scratch.path("snapshot"), scratch.path("link"));
+        let manager = keeper(&path);
+        manager.name("total", &manager.value(1_u64).unwrap()).unwrap();
+        manager.save().unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let why = Manager::builder().persist(&link).build().unwrap_err().to_string();
+        assert!(why.contains("another manager has it"), "{why}");
+        manager.shutdown().unwrap();
+        let manager = keeper(&link);
+        manager.named::<Value<u64>>("total").unwrap().set(2).unwrap();
+        manager.shutdown().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        let manager = keeper(&path);
+        assert_eq!(manager.named::<Value<u64>>("total").unwrap().get().unwrap(), 2);
         manager.shutdown().unwrap();
     });
 }

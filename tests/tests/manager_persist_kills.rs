@@ -11,10 +11,16 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use procession::manager::Queue;
-use procession::{List, Manager, ManagerError, Process, Value, task};
+use procession::{Address, AuthKey, List, Manager, ManagerError, Process, Value, task};
 use procession_tests::kills::{Count, Random};
 use procession_tests::scratch::{Scratch, notes};
 use procession_tests::{alone, wait_until};
+
+type Items = Queue<u64>;
+
+fn key() -> AuthKey {
+    AuthKey::new("a secret of these tests")
+}
 
 #[track_caller]
 fn keeper(path: &str) -> Manager {
@@ -45,6 +51,60 @@ fn count_until_lost(total: Value<u64>, queue: Queue<u64>) -> (u64, u64) {
         }
         put += 1;
     }
+}
+
+/// Takes items out, or waits for some; gives those that it got.
+#[task]
+fn take_until_lost(queue: Items) -> Vec<u64> {
+    std::iter::from_fn(|| queue.get().ok()).collect()
+}
+
+/// As [`take_until_lost`], through a socket.
+#[task]
+fn take_afar_until_lost(address: Address) -> Vec<u64> {
+    // The manager may end before.
+    let queue = Manager::connect(address, &key()).ok().and_then(|it| it.named("queue").ok());
+    queue.map(take_until_lost).unwrap_or_default()
+}
+
+#[test]
+fn what_was_answered_is_in_the_last_snapshot_or_was_taken() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let (mut kills, mut random) = (Count::new(), Random::new());
+        let path = scratch.path("snapshot");
+        while kills.one_more() {
+            let _ = fs::remove_file(&path);
+            let address = Address::unix(scratch.path("socket"));
+            let builder = Manager::builder().bind(&address).auth_key(&key()).persist(&path);
+            let manager = builder.build().unwrap();
+            let total = manager.value(0_u64).unwrap();
+            let queue: Items = manager.queue(None).unwrap();
+            manager.name("total", &total).unwrap();
+            manager.name("queue", &queue).unwrap();
+            let takers = [
+                Process::new(take_until_lost, (queue.clone(),)).start().unwrap(),
+                Process::new(take_afar_until_lost, (address,)).start().unwrap(),
+            ];
+            let putter = Process::new(count_until_lost, (total.clone(), queue)).start().unwrap();
+            wait_until("it counts", || total.get().unwrap() > 0);
+            random.sleep(Duration::from_millis(20));
+            manager.shutdown().unwrap();
+            let (_, put) = putter.join().unwrap();
+            let mut all: Vec<_> = takers.iter().flat_map(|taker| taker.join().unwrap()).collect();
+            let manager = keeper(&path);
+            let queue: Items = manager.named("queue").unwrap();
+            while let Some(item) = queue.try_get().unwrap() {
+                all.push(item);
+            }
+            all.sort_unstable();
+            let count = all.len() as u64;
+            assert!(all.into_iter().eq(1..=count), "each is there once");
+            assert!(count == put || count == put + 1, "{put} were answered, {count} are there");
+            manager.shutdown().unwrap();
+        }
+        println!("{} ends", kills.kills());
+    });
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //!  api/manager       Dict::get
 //!  handle.rs         Handle::call              encodes object, method, arguments
 //!  client.rs         exchange  ------------->  server.rs    the leader finds it: next, execute
-//!                    a pair of rings           table.rs     the object
+//!                    a pair of rings           requests.rs  what it asks for
+//!                                              table.rs     the object
 //!                                              class.rs     Slot: decode, lock, call, encode
 //!                    wait      <-------------  caller.rs    answer
 //! ```
@@ -29,6 +30,7 @@ pub(crate) mod keeper;
 pub(crate) mod maker;
 pub(crate) mod protocol;
 pub(crate) mod registry;
+pub(crate) mod requests;
 mod rest;
 pub(crate) mod server;
 mod snapshot;

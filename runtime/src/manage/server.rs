@@ -14,36 +14,26 @@
 //! - The user's code, destructors of objects too, runs while the turn says *executing*: so whatever takes
 //!   long is overtaken.
 
-use std::cell::RefCell;
-use std::io;
+use std::cell::{Cell, RefCell};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::afar::host::{self, Listen};
-use super::afar::session::Session;
-use super::call::{self, Held};
 use super::caller::{Caller, Found};
-use super::class::{Failure, Invocation, Made};
 use super::front::{Front, News};
-use super::handle::{self, Handle};
-use super::keeper::{self, Keeper};
-use super::maker::Maker;
-use super::protocol::{self, Breach, Call, Calls, Fault, Request};
-use super::registry;
+use super::keeper::{Begun, Keeper};
+use super::protocol::Breach;
 use super::rest::{Rest, Step};
-use super::table::{Found as Named, Member, Table};
+use super::table::Table;
 use super::turn::{self, Part, Successor, Turn};
 use crate::os::{clock, fault, signals};
 use crate::shm::bell::Bell;
-use crate::shm::heap::{self, Id};
+use crate::shm::heap;
 use crate::shm::platform::Platform;
 use crate::shm::system::System;
-use crate::transport::codec;
-use crate::worker::dispatch::{Args, Callee, RunError};
 use crate::worker::{life, panics};
 
 /// How long the leader, and the watchdog, sleep at most: then they look for what nobody has told them of.
@@ -66,10 +56,6 @@ const KEPT: usize = 4 << 20;
 
 /// Requests between two looks at what isn't told of at once.
 const ROUTINE: u32 = 64;
-
-/// Methods that all objects have, behind those of any class.
-pub(crate) const IS_POISONED: u16 = u16::MAX - 1;
-pub(crate) const CLEAR_POISON: u16 = u16::MAX;
 
 /// See the file's head.
 pub(crate) struct Server {
@@ -97,6 +83,13 @@ static HERE: OnceLock<Server> = OnceLock::new();
 thread_local! {
     /// What this thread executes.
     static EXECUTED: RefCell<Option<Executed>> = const { RefCell::new(None) };
+    /// Whether it has given up waiting, because the server ends: what it gives then is no answer.
+    static GIVEN_UP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// See `GIVEN_UP`.
+pub(crate) fn take_given_up() -> bool {
+    GIVEN_UP.take()
 }
 
 struct Executed {
@@ -125,21 +118,23 @@ pub(crate) fn serve(
         let keeper = Keeper::open(path, &server.table)?;
         server.keeper.get_or_init(|| keeper);
         life::when_the_parent_is_gone(|| {
-            if let Some(Err(why)) = HERE.get().map(Server::save_the_last) {
-                eprintln!("procession: a manager ends without its last snapshot: {why}");
+            if let Some(Err(why)) = HERE.get().map(Server::end) {
+                let _ = writeln!(io::stderr(), "procession: a manager's last snapshot: {why}");
             }
         });
     }
-    server.start_thread()?;
-    if let Some(listen) = listen {
-        host::open(server, listen)?;
+    let begun = server.start_thread().and_then(|()| match listen {
+        Some(listen) => host::open(server, listen),
+        None => Ok(()),
+    });
+    if begun.is_err() {
+        server.keeper.get().inspect(|keeper| keeper.give_up());
+        return begun;
     }
     server.front.reception().serve();
     server.front.reception().alarm.ring(u32::MAX);
     server.watch();
-    host::close();
-    server.front.close();
-    let saved = server.save_the_last();
+    let saved = server.end();
     for member in server.table.take_all() {
         // Nobody is left to be told of its panic; stderr is.
         let _ = panics::catch(|| drop(member));
@@ -157,9 +152,11 @@ pub(crate) fn step_down() {
     }
 }
 
-/// Whether nobody waits any more for the method that this thread runs.
+/// Whether nobody waits any more for the method that this thread runs, or is to wait: the server ends.
 pub(crate) fn caller_has_gone() -> bool {
-    EXECUTED.with_borrow(|executed| {
+    let ends = HERE.get().and_then(|server| server.keeper.get()).is_some_and(Keeper::is_ending);
+    GIVEN_UP.set(ends);
+    ends || EXECUTED.with_borrow(|executed| {
         let caller = executed.as_ref().and_then(|executed| executed.caller.as_ref());
         caller.is_some_and(|caller| !caller.is_there())
     }) || host::caller_has_gone() == Some(true)
@@ -181,6 +178,11 @@ impl Server {
     /// The way to it.
     pub(crate) fn front(&self) -> &Front {
         &self.front
+    }
+
+    /// If it keeps its named objects.
+    pub(super) fn keeper(&self) -> Option<&Keeper> {
+        self.keeper.get()
     }
 
     pub(crate) fn table(&self) -> &Table {
@@ -378,6 +380,7 @@ impl Server {
 
     /// Executes a caller's request and answers it.
     fn execute(&'static self, caller: &Caller, desk: &mut Desk) {
+        let Some(begun) = self.begin() else { return caller.end() };
         let done = caller.receive(&mut desk.request).and_then(|parcel| {
             desk.reply.clear();
             let held = self.answer(&desk.request, &mut desk.reply, None)?;
@@ -386,7 +389,7 @@ impl Server {
             Ok(held.objects)
         });
         match done {
-            Ok(_) if self.is_ending() => caller.end(),
+            Ok(_) if GIVEN_UP.take() || !begun.is_answered() => caller.end(),
             // The next request may come as soon as the answer is sent.
             Ok(handles) => caller.answer(&desk.reply, &handles),
             Err(Breach) => caller.end(),
@@ -394,191 +397,22 @@ impl Server {
         desk.tidy();
     }
 
-    /// Appends the reply to a request, of the family or of a `session`; gives the handles in it.
-    pub(crate) fn answer(
-        &'static self,
-        request: &[u8],
-        reply: &mut Vec<u8>,
-        session: Option<&Session>,
-    ) -> Result<Held, Breach> {
-        let held = match Request::parse(request)? {
-            Request::Call(call) => protocol::reply(reply, |out| self.call(call, session, out)),
-            Request::Batch(calls) => Some(self.batch(calls, session, reply)?),
-            Request::Construct { class, constructor, args } => protocol::reply(reply, |out| {
-                let entry = registry::entry(class).ok_or_else(other_program)?;
-                self.make(args, out, |invocation| entry.construct(constructor, invocation))
-            }),
-            Request::Make { maker, args } => protocol::reply(reply, |out| {
-                let maker = maker.resolve().ok_or_else(other_program)?;
-                self.make(args, out, |invocation| maker.make(invocation))
-            }),
-            // Not for anybody afar: it is any code of this program.
-            Request::Run { .. } if session.is_some() => return Err(Breach),
-            Request::Run { callee, args } => protocol::reply(reply, |out| run(callee, args, out)),
-            Request::Name { object, name } => protocol::reply(reply, |out| {
-                let member = self.member(object, session)?;
-                if self.keeper.get().is_some() && !member.object().can_be_kept() {
-                    return Err(not_kept(&member));
-                }
-                encode(&self.table.name(name.to_owned(), &member), out)
-            }),
-            Request::Unname { name } => {
-                protocol::reply(reply, |out| encode(&self.table.unname(name), out))
-            }
-            Request::Find { maker, name } => {
-                protocol::reply(reply, |out| encode(&self.find(maker.resolve(), name)?, out))
-            }
-            Request::Save => protocol::reply(reply, |out| encode(&self.save()?, out)),
-        };
-        Ok(held.unwrap_or_default())
+    /// Ends: nobody is served any more.
+    ///
+    /// # Errors
+    /// There is no last snapshot, or something isn't in it.
+    fn end(&self) -> Result<(), String> {
+        let keeper = self.keeper.get();
+        keeper.inspect(|keeper| keeper.end());
+        host::close();
+        self.front.close();
+        keeper.map_or(Ok(()), |keeper| keeper.save_the_last(&self.table))
     }
 
-    /// What has this name. What is in the snapshot still becomes an object, if its maker is known.
-    fn find(
-        &'static self,
-        maker: Option<&Maker>,
-        name: &str,
-    ) -> Result<Option<handle::Found>, Fault> {
-        loop {
-            let record = match self.table.named(name) {
-                None => return Ok(None),
-                Some(Named::Member(member)) => {
-                    let (proxy, described) = (member.proxy().to_owned(), member.described());
-                    let handle = Handle::here(self, member);
-                    return Ok(Some(handle::Found::Object(handle, proxy, described)));
-                }
-                Some(Named::Kept(record)) => record,
-            };
-            let maker = maker.filter(|maker| maker.class() == record.class);
-            let Some(maker) = maker.or_else(|| registry::maker_of(&record.class)) else {
-                return Ok(Some(handle::Found::Kept(record.class.clone())));
-            };
-            let made = keeper::made(maker, &record)?;
-            self.table.revive(&record, made).map_err(refused)?;
-        }
+    /// A request begins. None: none does any more, as the server ends.
+    pub(crate) fn begin(&self) -> Option<Begun<'_>> {
+        Begun::new(self.keeper.get())
     }
-
-    fn save(&self) -> Result<(), Fault> {
-        let keeper = self.keeper.get().ok_or_else(|| {
-            let text = "it keeps no snapshot: make it with `Manager::builder().persist(path)`";
-            Fault::Refused(text.to_owned())
-        })?;
-        // It takes long, and may wait for methods.
-        step_down();
-        keeper.save(&self.table).map_err(Fault::Refused)
-    }
-
-    fn save_the_last(&self) -> Result<(), String> {
-        self.keeper.get().map_or(Ok(()), |keeper| keeper.end(&self.table))
-    }
-
-    /// Whether the last snapshot is written, so that nobody may be answered.
-    pub(crate) fn is_ending(&self) -> bool {
-        self.keeper.get().is_some_and(Keeper::is_ending)
-    }
-
-    /// The object with this number, which a session can only reach if it was given that.
-    fn member(&self, object: Id, session: Option<&Session>) -> Result<Arc<Member>, Fault> {
-        if session.is_some_and(|session| !session.has(object)) {
-            return Err(Fault::Gone);
-        }
-        self.table.get(object).ok_or(Fault::Gone)
-    }
-
-    fn call(
-        &self,
-        call: Call<'_>,
-        session: Option<&Session>,
-        out: &mut Vec<u8>,
-    ) -> Result<Held, Fault> {
-        let member = self.member(call.object, session)?;
-        if call.method >= IS_POISONED {
-            if call.method == CLEAR_POISON {
-                member.object().clear_poison();
-            } else {
-                let is_poisoned = member.object().is_poisoned();
-                codec::encode(&is_poisoned, out).expect("a bool can be encoded");
-            }
-            return Ok(Held::default());
-        }
-        let mut invocation = Invocation::new(call.args, out);
-        member.object().call(call.method, &mut invocation)?;
-        Ok(invocation.into_held())
-    }
-
-    fn batch(
-        &self,
-        calls: Calls<'_>,
-        session: Option<&Session>,
-        reply: &mut Vec<u8>,
-    ) -> Result<Held, Breach> {
-        protocol::batch_reply(reply);
-        let mut held = Held::default();
-        for call in calls {
-            // The reply is too long already, and won't be sent.
-            if session.is_some_and(|session| reply.len() as u64 > session.longest()) {
-                break;
-            }
-            let call = call?;
-            let done = protocol::batched_reply(reply, |out| self.call(call, session, out));
-            held.extend(done.unwrap_or_default());
-        }
-        Ok(held)
-    }
-
-    /// Appends what a constructor gives, and the object's handle.
-    fn make(
-        &'static self,
-        args: &[u8],
-        out: &mut Vec<u8>,
-        construct: impl FnOnce(&mut Invocation<'_>) -> Result<Option<Made>, Failure>,
-    ) -> Result<Held, Fault> {
-        let made = protocol::constructed(out, |out| {
-            let mut invocation = Invocation::new(args, out);
-            let made = construct(&mut invocation)?;
-            Ok::<_, Fault>((made, invocation.into_held()))
-        });
-        let (made, mut held) = made?;
-        let member = made.map(|made| self.table.insert(made)).transpose().map_err(refused)?;
-        held.extend(encode(&member.map(|member| Handle::here(self, member)), out)?);
-        Ok(held)
-    }
-}
-
-/// Runs a callable of this program.
-fn run(callee: Callee, args: &[u8], out: &mut Vec<u8>) -> Result<Held, Fault> {
-    let descriptor = callee.resolve().map_err(Fault::Refused)?;
-    let ran = panics::catch_quietly(|| {
-        let callable = descriptor.prepare(&[]).map_err(RunError::Args)?;
-        callable.run(Args::Whole(args), false, out)
-    });
-    match ran {
-        Ok(Ok(ran)) => Ok(ran.handles.into()),
-        Ok(Err(RunError::Args(error))) => Err(Failure::Args(error).into()),
-        Ok(Err(RunError::Result(error))) => Err(Failure::Result(error).into()),
-        Err(info) => Err(Fault::Panicked(info)),
-    }
-}
-
-/// Appends the result of a request of the server's own.
-fn encode(result: &impl Serialize, out: &mut Vec<u8>) -> Result<Held, Fault> {
-    Ok(call::encode(result, out).map_err(Failure::Result)?)
-}
-
-fn not_kept(member: &Member) -> Fault {
-    Fault::Refused(format!(
-        "a {} can't be in the manager's snapshot, and so can't have a name: snapshots have dictionaries, lists, \
-         sets, queues, values, namespaces, and types under `#[managed(persist)]`",
-        member.proxy()
-    ))
-}
-
-fn other_program() -> Fault {
-    Fault::Refused("the server doesn't know how to make that: it is another program".to_owned())
-}
-
-fn refused(error: io::Error) -> Fault {
-    Fault::Refused(format!("the server can't own one object more: {error}"))
 }
 
 /// Room for a request and its reply, used again for the next ones.

@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// One object.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) names: Vec<String>,
     /// The name of its class: the first that [`described`](super::class::described) gives.
@@ -73,22 +73,36 @@ impl Snapshot {
     /// # Errors
     /// It can't be read, or written beside; another process has it; it isn't a whole snapshot.
     pub(crate) fn open(path: PathBuf) -> io::Result<(Self, Vec<Record>)> {
-        let opened = lock(beside(&path, ".lock")).and_then(|lock| {
-            let records = match fs::read(&path) {
-                Ok(bytes) => parse(&bytes).map_err(io::Error::other)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-                Err(error) => return Err(error),
-            };
-            Ok((lock, records))
+        let opened = resolved(&path).and_then(|path| {
+            let lock = lock(beside(&path, ".lock"))?;
+            let snapshot = Self { path, _lock: lock };
+            let records = snapshot.records()?;
+            Ok((snapshot, records))
         });
-        let (lock, records) = opened.map_err(|error| about(&path, "open", &error))?;
-        Ok((Self { path, _lock: lock }, records))
+        opened.map_err(|error| about(&path, "open", &error))
+    }
+
+    /// What is in it.
+    ///
+    /// # Errors
+    /// It can't be read, or isn't a whole one.
+    pub(crate) fn read(&self) -> io::Result<Vec<Record>> {
+        self.records().map_err(|error| about(&self.path, "read", &error))
+    }
+
+    fn records(&self) -> io::Result<Vec<Record>> {
+        match fs::read(&self.path) {
+            Ok(bytes) => parse(&bytes).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts other records in the place of what is there.
     ///
     /// # Errors
-    /// The system can't; then what was there still is.
+    /// The system can't; then what was there still is, unless it is the folder alone that couldn't be brought to
+    /// the disk.
     pub(crate) fn write(&self, records: &[Record]) -> io::Result<()> {
         let new = beside(&self.path, ".new");
         let written = formed(records).and_then(|bytes| replace(&self.path, &new, &bytes));
@@ -128,14 +142,32 @@ fn lock(path: PathBuf) -> io::Result<Lock> {
     }
 }
 
+/// Where the file is that the path leads to, so that all paths to it are one.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    if fs::symlink_metadata(path).is_ok() {
+        return fs::canonicalize(path);
+    }
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    Ok(fs::canonicalize(folder_of(path))?.join(name))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
 fn replace(path: &Path, new: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(new)?;
+    let folder = File::open(folder_of(path))?;
+    // One that was left there may be anybody's.
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(new, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    folder.sync_all()
 }
 
 /// Records as a file has them.

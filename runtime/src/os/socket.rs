@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrLike,
-    SockaddrStorage, UnixAddr, connect, getsockname, getsockopt, recv, recvmsg, send as send_bytes,
-    sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
+    SockaddrLike, SockaddrStorage, UnixAddr, connect, getsockname, getsockopt, recv, recvmsg,
+    send as send_bytes, sendmsg, setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use nix::unistd::geteuid;
@@ -167,6 +167,12 @@ pub(crate) fn adopt(
 /// Whether the process at the other end of a Unix socket runs as the same user.
 pub(crate) fn is_of_this_user(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(getsockopt(&socket, PeerCredentials)?.uid() == geteuid().as_raw())
+}
+
+/// Has nobody connect to a listening socket any more, whoever has it: its address is free.
+pub(crate) fn stop_listening(socket: impl AsFd) {
+    // One that isn't listening any more comes to the same.
+    let _ = shutdown(socket.as_fd().as_raw_fd(), Shutdown::Both);
 }
 
 /// Asks the system to find out, within half a minute, when the machine at the other end of a connection is

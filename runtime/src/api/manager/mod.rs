@@ -472,7 +472,8 @@ impl Manager {
     ///
     /// # Errors
     /// [`ManagerError::Refused`], with the reason: the manager keeps none; an object can't be encoded, or a
-    /// method has had it alone for five seconds; or the file can't be written. The old one is there still.
+    /// method has had it alone for five seconds; or the file can't be written. The old one is there still, unless
+    /// it was the folder alone that couldn't be brought to the disk.
     pub fn save(&self) -> Result<(), ManagerError> {
         handle::save(&self.way).map_err(of_manager)
     }
@@ -482,7 +483,8 @@ impl Manager {
     ///
     /// # Errors
     /// It has ended in another way before; or it could not write its last [snapshot](ManagerBuilder::persist),
-    /// with the reason, as [`save`](Self::save) gives it. Then what has changed since the one before is lost.
+    /// with the reason, as [`save`](Self::save) gives it. If one object couldn't be in it, that is there as it was in
+    /// the one before, and all others as they are.
     pub fn shutdown(mut self) -> Result<(), Error> {
         let Some(own) = self.own.take() else { return Ok(()) };
         own.shut_down()

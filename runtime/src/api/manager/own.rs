@@ -4,7 +4,7 @@
 //! one is written then; and it is waited for also when the program ends by `exit` with the manager in a static,
 //! or forgotten.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
@@ -113,8 +113,8 @@ impl Own {
             Ok(Err(why)) => why,
             Err(error) => error.to_string(),
         };
-        // Nobody else can be told.
-        eprintln!("procession: a manager has ended without its last snapshot: {why}");
+        // Nobody else can be told, and nobody may be there to read it.
+        let _ = writeln!(io::stderr(), "procession: a manager's last snapshot: {why}");
     }
 
     fn close(&self) {

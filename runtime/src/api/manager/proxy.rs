@@ -12,7 +12,7 @@ use super::error::ManagerError;
 use crate::manage::call::{self, Call, Held};
 use crate::manage::class::{self, Managed};
 use crate::manage::handle::Handle;
-use crate::manage::server::{CLEAR_POISON, IS_POISONED};
+use crate::manage::requests::{CLEAR_POISON, IS_POISONED};
 use crate::manage::{keeper, maker};
 
 /// A handle on a managed value of type `T`: what the typed proxies are made of.

@@ -28,8 +28,8 @@ impl<T> From<Contents<T>> for Line<T> {
     }
 }
 
-/// A queue in a snapshot: its capacity, its items, and how many aren't done.
-pub(super) type Contents<T> = (Option<usize>, VecDeque<T>, usize);
+/// A queue in a snapshot: its capacity, and its items.
+pub(super) type Contents<T> = (Option<usize>, VecDeque<T>);
 
 /// Where the items of a queue are.
 pub(super) struct Room<T> {
@@ -48,11 +48,12 @@ struct State<T> {
 impl<T> Room<T> {
     /// Without a capacity there is room for any number of items.
     pub(super) fn new(capacity: Option<usize>, is_joined: bool) -> Self {
-        Self::of((capacity, VecDeque::new(), 0), is_joined)
+        Self::of((capacity, VecDeque::new()), is_joined)
     }
 
-    pub(super) fn of((capacity, items, unfinished): Contents<T>, is_joined: bool) -> Self {
-        let state = State { items, unfinished };
+    pub(super) fn of((capacity, items): Contents<T>, is_joined: bool) -> Self {
+        // Those who had taken others are gone: nobody will say that they are done.
+        let state = State { unfinished: items.len(), items };
         let is_simple = capacity.is_none() && !is_joined;
         let capacity = capacity.unwrap_or(usize::MAX);
         Self { state: Awaited::new(state), capacity, is_simple }
@@ -68,7 +69,7 @@ impl<T> Room<T> {
     {
         let state = self.state.lock();
         let capacity = (self.capacity < usize::MAX).then_some(self.capacity);
-        append(&(capacity, &state.items, state.unfinished), out)
+        append(&(capacity, &state.items), out)
     }
 
     /// Puts an item when there is room for it, until a time. It comes back when that is over, or nobody

@@ -100,9 +100,11 @@ impl ManagerBuilder {
     /// Keeps the objects that have a [name](Manager::name) in this file, a *snapshot*: a manager with the same
     /// path has them under their names again. The default is nowhere.
     ///
-    /// It is written when the manager ends, or its process does, and by [`Manager::save`]; as a whole, so that
-    /// whatever happens there is the old one or the new one. What has changed since is lost if the server
-    /// itself is killed.
+    /// It is written when the `Manager` ends, or the process that has it, however that ends, and by
+    /// [`Manager::save`]; as a whole, so that whatever happens there is the old one or the new one. Whoever got an
+    /// answer before the end finds in it what the call has done. What has changed since the last one is lost if the
+    /// server's own process is killed: by a service manager that sends a signal to all processes of a service, say
+    /// (for systemd there is `KillMode=mixed`).
     ///
     /// What a type under `#[managed]` needs for that is the option `persist`, and serde's traits; dictionaries,
     /// lists, sets, queues, values and namespaces have it. Locks and the like can't be kept, nor can values
@@ -130,9 +132,14 @@ impl ManagerBuilder {
     /// ```
     ///
     /// A program of another build can have it, too, if the types are called the same and look the same to
-    /// serde. An object is made anew when somebody first asks for its name, and until then stays in the
+    /// serde: the same fields of the same types, in the same order. Nothing checks that, so a type that has
+    /// changed takes another name.
+    ///
+    /// An object is made anew when somebody first asks for its name, and until then stays in the
     /// snapshot as it is; programs that are [connected](Manager::connect) and of another build find built-in
     /// types' objects after that.
+    ///
+    /// An item that was taken out of a queue is gone, also if it isn't done yet.
     ///
     /// One manager at a time has a snapshot. Its file is for this user alone.
     pub fn persist(mut self, path: impl Into<PathBuf>) -> Self {

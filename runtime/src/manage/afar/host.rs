@@ -15,7 +15,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process;
@@ -33,7 +33,7 @@ use super::wire::{self, About, Entered, Hello, SHORT, Target, Welcome};
 use crate::manage::call::Held;
 use crate::manage::handle::Handle;
 use crate::manage::protocol::{self, Breach, Fault};
-use crate::manage::server::{STACK, Server};
+use crate::manage::server::{self, STACK, Server};
 use crate::manage::table::Member;
 use crate::os::{fault, socket, wait};
 use crate::transport::auth::{AuthError, TIME_LIMIT};
@@ -80,6 +80,8 @@ struct Host {
     sessions: Sessions,
     connections: AtomicUsize,
     place: Place,
+    /// Another descriptor of the listening socket.
+    listener: OwnedFd,
     file: Mutex<Option<SocketFile>>,
 }
 
@@ -119,6 +121,7 @@ pub(crate) fn open(server: &'static Server, listen: Listen) -> io::Result<()> {
     let (entrance, local, file) = entered.map_err(|error| {
         io::Error::new(error.kind(), format!("can't listen at {place}: {error}"))
     })?;
+    let listener = entrance.as_fd().try_clone_to_owned()?;
     let door = Door::open(entrance, key, tls)?;
     let host = HOST.get_or_init(|| Host {
         server,
@@ -126,6 +129,7 @@ pub(crate) fn open(server: &'static Server, listen: Listen) -> io::Result<()> {
         limits,
         connections: AtomicUsize::new(0),
         place: local,
+        listener,
         file: Mutex::new(file),
     });
     thread::Builder::new().name("manager door".into()).spawn(move || host.receive(&door)).map(drop)
@@ -135,6 +139,8 @@ pub(crate) fn open(server: &'static Server, listen: Listen) -> io::Result<()> {
 pub(crate) fn close() {
     if let Some(host) = HOST.get() {
         host.sessions.close();
+        // Whoever comes next may want to listen here.
+        socket::stop_listening(&host.listener);
         drop(host.file.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
@@ -235,6 +241,7 @@ impl Host {
             link.wait(None).map_err(|_| End)?;
             let message = link.receive(self.limits.message, self.deadline())?;
             reply.clear();
+            let begun = self.server.begin().ok_or(End)?;
             let held = match message.split_first().ok_or(Breach)? {
                 (&wire::REQUEST, request) => self.answer(request, &mut reply, session)?,
                 (&wire::RELEASE, pairs) => {
@@ -253,7 +260,7 @@ impl Host {
                 _ => return Err(End),
             };
             drop(message);
-            if self.server.is_ending() {
+            if server::take_given_up() || !begun.is_answered() {
                 return Err(End);
             }
             session.give(&held.handles);

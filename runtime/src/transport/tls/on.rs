@@ -15,12 +15,14 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::version::TLS13;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, Connection, Error, Reader, RootCertStore,
     ServerConfig, ServerConnection,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::os::socket;
 use crate::transport::duplex::Duplex;
 
 /// Whom a client trusts, and whom it wants to reach.
@@ -47,6 +49,9 @@ pub(crate) struct Stream {
     socket: UnixStream,
     connection: Mutex<Connection>,
 }
+
+/// The system takes at most so many pieces at once (`IOV_MAX`).
+const MOST_PIECES: usize = 1024;
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -82,7 +87,7 @@ impl Client {
         }
         let builder = ClientConfig::builder_with_provider(provider());
         let builder =
-            builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+            builder.with_protocol_versions(&[&TLS13]).map_err(|error| error.to_string())?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.resumption = Resumption::disabled();
         Ok(config)
@@ -126,7 +131,7 @@ impl Server {
         })?;
         let builder = ServerConfig::builder_with_provider(provider());
         let builder =
-            builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+            builder.with_protocol_versions(&[&TLS13]).map_err(|error| error.to_string())?;
         let config = builder.with_no_client_auth().with_single_cert(chain, key);
         let mut config = config.map_err(|error| match error {
             Error::InconsistentKeys(_) => "the private key isn't the certificate's".to_owned(),
@@ -186,7 +191,7 @@ impl Stream {
     /// Writes what is to be written.
     fn write_out(&self, connection: &mut Connection) -> io::Result<()> {
         while connection.wants_write() {
-            match connection.write_tls(&mut &self.socket) {
+            match connection.write_tls(&mut Out(&self.socket)) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -235,6 +240,23 @@ impl Stream {
             }
             let _ = self.write_out(&mut connection);
         }
+    }
+}
+
+/// Writes to a socket, without the signal that a peer's end may bring.
+struct Out<'a>(&'a UnixStream);
+
+impl io::Write for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        socket::send(self.0, &[IoSlice::new(bytes)], &[])
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        socket::send(self.0, &pieces[..pieces.len().min(MOST_PIECES)], &[])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
