@@ -53,7 +53,7 @@ impl TlsServer {
 
 impl TlsClient {
     /// Trusts servers whose certificates were signed by one of these, which are PEM. A certificate that has signed
-    /// itself is its own root.
+    /// itself is its own root, unless it is one for signing others (a CA's).
     ///
     /// ```no_run
     /// use procession::{Address, AuthKey, Manager, TlsClient};

@@ -294,7 +294,12 @@ impl Client {
                 return;
             }
         }
-        self.state().idle.push(line);
+        let mut state = self.state();
+        // There may be another session by now.
+        if state.session == Some(line.session) {
+            state.idle.push(line);
+        }
+        drop(state);
         // What these release goes by themselves.
         drop(returned);
     }
@@ -340,10 +345,13 @@ impl Client {
     /// # Errors
     /// It hasn't any more, or there is no connection to be had.
     pub(crate) fn claim(self: &Arc<Self>, lender: Ticket, id: Id) -> Result<Handle, Fault> {
-        if self.state().session == Some(lender)
-            && let Some(handle) = self.find(id)
-        {
-            return Ok(handle);
+        let found = {
+            let state = self.state();
+            let known = state.known.get(&id).filter(|_| state.session == Some(lender));
+            known.and_then(|known| known.far.upgrade())
+        };
+        if let Some(far) = found {
+            return Ok(Handle::afar(far));
         }
         let terms = Terms { session: None, for_build: ForBuild::Any };
         let handles = self.ask(&[&wire::claim(lender, id)], terms, &mut Vec::new())?;

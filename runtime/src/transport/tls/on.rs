@@ -4,11 +4,13 @@
 //! - What is in this process's buffers and isn't in the socket's yet goes with the next call. Who waits for an
 //!   answer flushes first.
 //! - No session is resumed, and no ticket sent: nothing crosses that isn't an answer.
+//! - A process that was forked has none of it: two that send with the same key would give it away.
 //! - An end without TLS's own word for it is an end. That nothing was cut off, messages say by their length.
 
 use std::fmt;
 use std::io::{self, BufRead as _, ErrorKind, IoSlice, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::Resumption;
@@ -46,12 +48,18 @@ pub(crate) struct Acceptor(Arc<ServerConfig>);
 
 /// A connection.
 pub(crate) struct Stream {
+    /// Whose it is.
+    process: u32,
     socket: UnixStream,
     connection: Mutex<Connection>,
 }
 
 /// The system takes at most so many pieces at once (`IOV_MAX`).
 const MOST_PIECES: usize = 1024;
+
+/// So often more is read in one go while nothing comes that is meant for the program: a peer can say nothing for
+/// ever, in any number of bytes.
+const ROUNDS: usize = 32;
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -156,7 +164,8 @@ impl Acceptor {
 impl Stream {
     fn over(socket: UnixStream, connection: Connection) -> io::Result<Duplex> {
         socket.set_nonblocking(true)?;
-        let stream = Self { socket, connection: Mutex::new(connection) };
+        let connection = Mutex::new(connection);
+        let stream = Self { process: process::id(), socket, connection };
         Ok(Duplex::Tls(Box::new(stream)))
     }
 
@@ -176,10 +185,9 @@ impl Stream {
         let mut connection = self.connection();
         self.write_out(&mut connection)?;
         let count = connection.writer().write_vectored(pieces)?;
-        match self.write_out(&mut connection) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-            _ => Ok(count),
-        }
+        // They are taken; if something is wrong, the next call says so.
+        let _ = self.write_out(&mut connection);
+        Ok(count)
     }
 
     /// # Errors
@@ -190,6 +198,9 @@ impl Stream {
 
     /// Writes what is to be written.
     fn write_out(&self, connection: &mut Connection) -> io::Result<()> {
+        if self.process != process::id() {
+            return Err(io::Error::other("the connection is the parent's"));
+        }
         while connection.wants_write() {
             match connection.write_tls(&mut Out(&self.socket)) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -224,22 +235,25 @@ impl Stream {
         mut take: impl FnMut(&mut Reader<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut connection = self.connection();
-        loop {
+        for round in 0.. {
+            let processed = connection.process_new_packets().map(drop);
+            // What the handshake has to say, or why it ends. If it can't go now, it goes with the next call.
+            let _ = self.write_out(&mut connection);
+            if let Err(error) = processed {
+                return Err(io::Error::new(ErrorKind::InvalidData, text_of(&error)));
+            }
             match take(&mut connection.reader()) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(end),
                 taken => return taken,
             }
-            // What the handshake has to say. If it can't go now, it goes with the next call.
-            let _ = self.write_out(&mut connection);
-            connection.read_tls(&mut &self.socket)?;
-            if let Err(error) = connection.process_new_packets() {
-                // The peer is told, if it can be.
-                let _ = self.write_out(&mut connection);
-                return Err(io::Error::new(ErrorKind::InvalidData, text_of(&error)));
+            // If there is more, the descriptor says so.
+            if round == ROUNDS {
+                break;
             }
-            let _ = self.write_out(&mut connection);
+            connection.read_tls(&mut &self.socket)?;
         }
+        Err(ErrorKind::WouldBlock.into())
     }
 }
 
@@ -277,6 +291,11 @@ fn text_of(error: &Error) -> String {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => format!("{error}; `TlsClient::server_name` says which name to expect"),
         Error::AlertReceived(_) => format!("the peer refused: {error}"),
+        error if error.to_string().contains("CaUsedAsEndEntity") => {
+            "the server's certificate is one for signing others: it may be a root, but a server shows one that \
+             isn't a CA's (for `openssl req`: `-addext basicConstraints=critical,CA:FALSE`)"
+                .to_owned()
+        }
         error => error.to_string(),
     }
 }
