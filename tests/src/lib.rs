@@ -12,9 +12,11 @@ pub mod scenarios;
 pub mod scratch;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::process::parent_id;
+use std::path::Path;
 use std::pin::pin;
 use std::process;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -146,13 +148,17 @@ struct Belongings {
 
 impl Belongings {
     fn now() -> Self {
+        let children = children_of(process::id());
         let mut fds = BTreeMap::new();
         for entry in fs::read_dir("/proc/self/fd").expect("proc is mounted").flatten() {
             let target = fs::read_link(entry.path()).map(|path| path.display().to_string());
             // Sockets and pipes by kind, without their numbers; the directory that is being read isn't there.
             if let Ok(target) = target {
                 let kind = target.split(':').next().unwrap_or_default().to_owned();
-                if !kind.starts_with("/proc/") {
+                // Of which of a server's spares this process knows is chance: they are counted as children.
+                let is_childs =
+                    process_of(&entry.file_name()).is_some_and(|it| children.contains(&it));
+                if !kind.starts_with("/proc/") && !is_childs {
                     *fds.entry(kind).or_default() += 1;
                 }
             }
@@ -163,7 +169,6 @@ impl Belongings {
         let is_counted =
             |line: &&str| line.contains("memfd:") && !line.contains("memfd:procession-heap");
         let shared_mappings = maps.lines().filter(is_counted).count();
-        let children = children_of(process::id());
         Self { children, fds, shared_mappings, shared_objects: heap_objects() }
     }
 
@@ -198,6 +203,12 @@ impl Belongings {
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// The process that one of this process's descriptors stands for, if it is there still.
+fn process_of(fd: &OsStr) -> Option<i32> {
+    let info = fs::read_to_string(Path::new("/proc/self/fdinfo").join(fd)).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
 }
 
 /// How much memory the family's shared heap takes, in bytes. Free objects keep some of it.
