@@ -137,11 +137,16 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// What the link of a process's descriptor begins with.
+const PIDFD: &str = "anon_inode";
+
 /// What a process has that may leak.
 #[derive(Debug, PartialEq, Eq)]
 struct Belongings {
     children: Vec<i32>,
     fds: BTreeMap<String, usize>,
+    /// Those of the descriptors that stand for a child which is there.
+    of_children: usize,
     shared_mappings: usize,
     shared_objects: usize,
 }
@@ -150,17 +155,17 @@ impl Belongings {
     fn now() -> Self {
         let children = children_of(process::id());
         let mut fds = BTreeMap::new();
+        let mut of_children = 0;
         for entry in fs::read_dir("/proc/self/fd").expect("proc is mounted").flatten() {
             let target = fs::read_link(entry.path()).map(|path| path.display().to_string());
             // Sockets and pipes by kind, without their numbers; the directory that is being read isn't there.
             if let Ok(target) = target {
                 let kind = target.split(':').next().unwrap_or_default().to_owned();
-                // Of which of a server's spares this process knows is chance: they are counted as children.
-                let is_childs =
-                    process_of(&entry.file_name()).is_some_and(|it| children.contains(&it));
-                if !kind.starts_with("/proc/") && !is_childs {
+                if !kind.starts_with("/proc/") {
                     *fds.entry(kind).or_default() += 1;
                 }
+                let child = process_of(&entry.file_name());
+                of_children += usize::from(child.is_some_and(|it| children.contains(&it)));
             }
         }
         let maps = fs::read_to_string("/proc/self/maps").expect("proc is mounted");
@@ -169,7 +174,8 @@ impl Belongings {
         let is_counted =
             |line: &&str| line.contains("memfd:") && !line.contains("memfd:procession-heap");
         let shared_mappings = maps.lines().filter(is_counted).count();
-        Self { children, fds, shared_mappings, shared_objects: heap_objects() }
+        let shared_objects = heap_objects();
+        Self { children, fds, of_children, shared_mappings, shared_objects }
     }
 
     /// What is there once the last process's remains have been cleared away in the background.
@@ -184,8 +190,14 @@ impl Belongings {
     }
 
     fn is_more_than(&self, other: &Self) -> bool {
-        let more =
-            |(kind, count): (&String, &usize)| *count > other.fds.get(kind).copied().unwrap_or(0);
+        // Of which of a server's spares this process knows is chance, and whether the server is there:
+        // the descriptors of children leak only if they outlive these, or come on top of all.
+        let more = |(kind, count): (&String, &usize)| {
+            let before = other.fds.get(kind).copied().unwrap_or(0);
+            let are_childrens = kind == PIDFD
+                && count - self.of_children <= before.saturating_sub(other.of_children);
+            *count > before && !are_childrens
+        };
         self.children.len() > other.children.len()
             || self.fds.iter().any(more)
             || self.shared_mappings > other.shared_mappings
