@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Read;
 use std::process;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -251,24 +251,38 @@ fn servers_and_spares_are_killed_at_any_instant() {
         let log = scratch.path("log");
         let pool = forked().processes(2).max_tasks_per_child(2);
         let pool = pool.preload(load, (log.clone(), "model".to_owned())).build().unwrap();
-        let over = AtomicBool::new(false);
+        let (over, at_work) = (AtomicBool::new(false), AtomicU32::new(0));
         let (mut count, mut random) = (Count::new(), Random::new());
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let results = pool.call(loaded).chunksize(1).retries(1000).map(0..50).unwrap();
-                    assert!((0..50).eq(results.into_iter().map(|(item, _, _)| item)));
+                    let results = pool.call(loaded).chunksize(1).retries(1000).imap(0..50);
+                    let items = results.map(|result| {
+                        let (item, by, _) = result.unwrap();
+                        at_work.store(by, Ordering::Relaxed);
+                        item
+                    });
+                    assert!((0..50).eq(items));
                 }
             });
+            // A pool fails when three servers in a row are killed before they have preloaded.
+            let (mut killed, mut early) = (BTreeSet::new(), 0);
             while count.one_more() {
                 random.sleep(Duration::from_millis(8));
-                if count.kills() % 3 == 0 {
-                    // Whoever is there: spares, workers and the server.
-                    let children = children_of(process::id());
-                    let victim = children.get(count.kills() as usize / 3 % children.len().max(1));
-                    victim.into_iter().for_each(|pid| signal(*pid as u32, Signal::SIGKILL));
-                } else if let Some(server) = notes(&log).last() {
-                    signal(server.parse().unwrap(), Signal::SIGKILL);
+                wait_until("a server that lives has made a worker", || {
+                    let lives = !killed.contains(&at_work.load(Ordering::Relaxed));
+                    early = if lives { 0 } else { early };
+                    early < 2
+                });
+                // Whoever is there: spares, workers and the server.
+                let children = children_of(process::id());
+                let any = children.get(count.kills() as usize / 3 % children.len().max(1));
+                let server = notes(&log).last().map(|it| it.parse().unwrap());
+                let is_any = count.kills().is_multiple_of(3);
+                if let Some(victim) = if is_any { any.map(|it| *it as u32) } else { server } {
+                    early += 1;
+                    killed.insert(victim);
+                    signal(victim, Signal::SIGKILL);
                 }
             }
             over.store(true, Ordering::Relaxed);
