@@ -3,7 +3,7 @@
 //! Pure: positions and job keys, no I/O. An entry is a run of consecutive items of one job. Entries of
 //! a passed epoch hold only items that the worker had started before the rest was taken back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::queue::JobKey;
@@ -42,6 +42,8 @@ pub(super) struct Ledger {
     load: u64,
     /// How many items have a time limit.
     limited: usize,
+    /// How many have which: calls are looked through at each tick for theirs, and mostly share one.
+    limits: BTreeMap<u64, usize>,
     /// The position of the item that was sent last.
     last: Position,
 }
@@ -82,15 +84,29 @@ impl Ledger {
 
     fn count(&mut self, terms: &Terms, items: usize, come: bool) {
         let cost = terms.cost.saturating_mul(items as u64);
-        let limited = if terms.limit.is_some() { items } else { 0 };
         if come {
             self.items += items;
             self.load = self.load.saturating_add(cost);
-            self.limited += limited;
         } else {
             self.items -= items;
             self.load = self.load.saturating_sub(cost);
-            self.limited -= limited;
+        }
+        if let Some(limit) = terms.limit {
+            self.count_limited(limit, items, come);
+        }
+    }
+
+    fn count_limited(&mut self, limit: u64, items: usize, come: bool) {
+        let count = self.limits.entry(limit).or_default();
+        if come {
+            self.limited += items;
+            *count += items;
+        } else {
+            self.limited -= items;
+            *count -= items;
+        }
+        if *count == 0 {
+            self.limits.remove(&limit);
         }
     }
 
@@ -162,15 +178,15 @@ impl Ledger {
 
     /// The item at a position, if it is unanswered, and the nanoseconds that it may take.
     pub(super) fn at(&self, position: Position) -> Option<(JobKey, u32, Option<u64>)> {
-        self.entries.iter().find_map(|entry| {
-            let offset = position.number.checked_sub(entry.at.number)?;
-            let item = entry.run.items.start.checked_add(offset)?;
-            (entry.at.epoch == position.epoch && item < entry.run.items.end).then_some((
-                entry.run.job,
-                item,
-                entry.terms.limit,
-            ))
-        })
+        // They are in order. Epochs go round, so they are counted from the first one's.
+        let first = self.entries.front()?.at.epoch;
+        let place = |at: Position| (at.epoch.wrapping_sub(first), at.number);
+        let after = self.entries.partition_point(|entry| place(entry.at) <= place(position));
+        let entry = self.entries.get(after.checked_sub(1)?)?;
+        let offset = position.number.checked_sub(entry.at.number)?;
+        let item = entry.run.items.start.checked_add(offset)?;
+        let is_there = entry.at.epoch == position.epoch && item < entry.run.items.end;
+        is_there.then_some((entry.run.job, item, entry.terms.limit))
     }
 
     /// The position of the unanswered item that the worker runs or ran last, given its claim: when it
@@ -179,7 +195,9 @@ impl Ledger {
         if claimed.number > 0 {
             return claimed;
         }
-        let earlier = self.entries.iter().rfind(|entry| entry.at.epoch != claimed.epoch);
+        // Those of the latest epoch are the last.
+        let earlier = self.entries.partition_point(|entry| entry.at.epoch != claimed.epoch);
+        let earlier = earlier.checked_sub(1).and_then(|last| self.entries.get(last));
         earlier.map_or(claimed, |entry| {
             let items = entry.run.items.len() as u32;
             Position { number: entry.at.number + items - 1, ..entry.at }
@@ -188,10 +206,7 @@ impl Ledger {
 
     /// The shortest time limit of an unanswered item.
     pub(super) fn shortest_limit(&self) -> Option<u64> {
-        if self.limited == 0 {
-            return None;
-        }
-        self.entries.iter().filter_map(|entry| entry.terms.limit).min()
+        self.limits.first_key_value().map(|(limit, _)| *limit)
     }
 
     /// The longest time limit of an unanswered item, if all of them have one; 0 if there is none.
@@ -199,7 +214,7 @@ impl Ledger {
         if self.limited < self.items {
             return None;
         }
-        Some(self.entries.iter().filter_map(|entry| entry.terms.limit).max().unwrap_or(0))
+        Some(self.limits.last_key_value().map_or(0, |(limit, _)| *limit))
     }
 
     /// All runs that are unanswered, oldest first.
@@ -212,6 +227,7 @@ impl Ledger {
         let unstarted = self.take_back(started);
         let lost = self.entries.drain(..).map(|entry| entry.run).collect();
         (self.items, self.load, self.limited) = (0, 0, 0);
+        self.limits.clear();
         (lost, unstarted)
     }
 }
@@ -308,6 +324,50 @@ mod tests {
         assert_eq!((ledger.load(), ledger.shortest_limit()), (5, None));
         ledger.answered(2);
         assert_eq!((ledger.load(), ledger.items(), ledger.entries()), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_limits_are_those_of_what_is_left() {
+        let mut ledger = Ledger::default();
+        let terms = |limit| Terms { limit: Some(limit), ..Terms::default() };
+        ledger.sent(run(JOB, 0..2), terms(9));
+        ledger.sent(run(OTHER, 0..3), terms(4));
+        ledger.sent(run(JOB, 2..4), terms(6));
+        let limits = |ledger: &Ledger| (ledger.shortest_limit(), ledger.longest_limit());
+        assert_eq!(limits(&ledger), (Some(4), Some(9)));
+        ledger.answered_many(2);
+        assert_eq!(limits(&ledger), (Some(4), Some(6)));
+        ledger.take_back(at(0, 3));
+        assert_eq!(limits(&ledger), (Some(4), Some(4)));
+        ledger.sent(run(JOB, 4..5), terms(2));
+        ledger.close(at(1, 0));
+        assert_eq!(limits(&ledger), (None, Some(0)));
+    }
+
+    /// Whatever epochs and runs it is sent in, and also where epochs go round.
+    #[test]
+    fn every_item_is_found_among_many() {
+        let mut ledger = Ledger { last: at(u32::MAX - 1, 0), ..Ledger::default() };
+        ledger.sent(run(JOB, 0..3), Terms::default());
+        for (round, epoch) in [u32::MAX - 1, u32::MAX, 0, 1].into_iter().enumerate() {
+            let begin = 10 * round as u32;
+            ledger.sent(run(OTHER, begin..begin + 5), Terms::default());
+            ledger.sent(run(JOB, begin + 5..begin + 6), Terms::default());
+            let started = ledger.last;
+            assert_eq!(started.epoch, epoch);
+            assert_eq!(ledger.running(at(epoch.wrapping_add(1), 0)), started);
+            ledger.take_back(started);
+        }
+        for entry in &ledger.entries {
+            for item in entry.run.items.clone() {
+                let number = entry.at.number + item - entry.run.items.start;
+                let found = ledger.at(Position { number, ..entry.at });
+                assert_eq!(found, Some((entry.run.job, item, None)));
+            }
+        }
+        for missing in [at(0, 0), at(0, 7), at(u32::MAX - 1, 10), at(2, 1), at(77, 1)] {
+            assert_eq!(ledger.at(missing), None, "{missing:?}");
+        }
     }
 
     #[test]

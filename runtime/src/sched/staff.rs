@@ -212,11 +212,10 @@ impl Worker {
         self.unsent += items.len();
         let limit = spec.time_limit.map(clock::nanos_of);
         let cost = pace.cost(1);
-        let has_tail = |item: u32| work.inputs.tail(item as usize).is_some();
-        // There is one tail in a frame.
-        let most = if items.clone().any(has_tail) { 1 } else { items.len() as u32 };
-        for start in items.clone().step_by(most.max(1) as usize) {
-            let run = start..start + most;
+        let mut rest = items;
+        while !rest.is_empty() {
+            let run = rest.start..work.inputs.end_of_frame(rest.clone());
+            rest.start = run.end;
             let range = run.start as usize..run.end as usize;
             let number = self.ledger.next_position().number;
             let whole_at = if let Span::Few(bytes) = work.inputs.span(range.clone()) {

@@ -409,6 +409,17 @@ impl Inputs {
         self.tails()?.get(item)
     }
 
+    /// How far a frame with the first of these items can go on: one with a long end is alone in its frame.
+    pub(crate) fn end_of_frame(&self, items: Range<u32>) -> u32 {
+        let first =
+            self.tails().and_then(|tails| tails.first(items.start as usize..items.end as usize));
+        match first.map(|item| item as u32) {
+            Some(item) if item == items.start => item + 1,
+            Some(item) => item,
+            None => items.end,
+        }
+    }
+
     /// Lets go of the long end of an item that nobody needs any more.
     pub(crate) fn let_go(&mut self, item: usize) -> Option<LongBytes> {
         match self {
@@ -445,6 +456,15 @@ impl Tails {
             return None;
         }
         self.all.get_mut(&item)?.1.take()
+    }
+
+    /// The first of a range of items that has one.
+    fn first(&self, items: Range<usize>) -> Option<usize> {
+        if self.all.is_empty() {
+            return None;
+        }
+        let mut held = self.all.range(items).filter(|(_, (_, tail))| tail.is_some());
+        held.next().map(|(item, _)| *item)
     }
 
     /// How many bytes those of a range of items have.
