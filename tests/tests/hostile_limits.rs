@@ -4,13 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 
 use procession::{AsyncResult, Error, Pool, bind, task};
-use procession_tests::alone;
 use procession_tests::forge::{frame, inject, kind, place, small, word};
+use procession_tests::scratch::Scratch;
+use procession_tests::{alone, wait_until};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Far longer than any item takes that isn't meant to hang.
@@ -255,6 +257,41 @@ fn a_time_limit_beside_a_board_with_another() {
         is_late(&limited, deed);
         is_late(&single, deed);
         assert_eq!(end_of(&other, deed).unwrap(), [20; 400]);
+    });
+}
+
+/// Says that it has nothing in hand, and then that it has come so far, in a file of this name.
+#[task]
+fn hide_at(file: String, x: u64) -> u64 {
+    if x == HOSTILE {
+        word(place::START).store(0, SeqCst);
+        std::fs::write(file, []).unwrap();
+        thread::sleep(Duration::from_secs(3600));
+    }
+    x
+}
+
+/// A `map` whose worker hangs and says that it has nothing in hand.
+fn hidden(pool: &Pool) -> AsyncResult<Vec<u64>> {
+    let scratch = Scratch::new();
+    let file = scratch.path("hidden");
+    let call = pool.call(bind(hide_at, (file.clone(),))).chunksize(10).timeout(LIMIT);
+    let hidden = call.map_async(0..200_u64);
+    wait_until("it hangs", || Path::new(&file).exists());
+    hidden
+}
+
+/// What was sent to a worker that then is late, and had not begun it, is done by another one.
+#[test]
+fn who_hides_its_hand_blames_nobody_else() {
+    all_at_once(1, &["one", "another"], |case, pool| {
+        let hidden = hidden(pool);
+        let send = |x| pool.call(next).timeout(LIMIT).priority(1).apply_async((x,));
+        let sent: Vec<_> = (0..3).map(send).collect();
+        for (x, sent) in (0..).zip(sent) {
+            assert_eq!(end_of(&sent, case).unwrap(), x + 1);
+        }
+        is_late(&hidden, case);
     });
 }
 

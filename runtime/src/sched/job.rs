@@ -9,7 +9,7 @@
 //! first error counts (`map`) has a cut-off: the lowest index that has failed. Items above it don't
 //! matter any more, items below it are still run, so the error is always that of the lowest index.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -222,6 +222,8 @@ pub(super) struct Work {
     cut_off: u32,
     /// How often items have been tried again. Mostly none have.
     attempts: BTreeMap<u32, u32>,
+    /// The items that may have made a worker late which said nothing of it. Mostly none have.
+    suspects: BTreeSet<u32>,
     /// The number of the board on which it was posted.
     pub(super) posted: Option<u64>,
     /// The memory of this board, when nobody takes part in it any more: inputs that are to be sent may lie there.
@@ -243,6 +245,7 @@ impl Work {
             left: items as usize,
             cut_off: u32::MAX,
             attempts: BTreeMap::new(),
+            suspects: BTreeSet::new(),
             posted: None,
             arena: None,
         });
@@ -402,6 +405,11 @@ impl Work {
         let attempts = self.attempts.entry(item).or_default();
         *attempts += 1;
         *attempts <= self.job.spec.retries
+    }
+
+    /// Whether an item that may have made its worker late may have done so before; notes that it may have.
+    pub(super) fn is_suspected_again(&mut self, item: u32) -> bool {
+        !self.suspects.insert(item)
     }
 
     /// The index that an error names.

@@ -177,7 +177,8 @@ impl Worker {
 
 impl Core {
     /// The item that a worker is most likely to be at which says nothing of it: by its hand, or the first that
-    /// it was sent.
+    /// it was sent. None, where it may as well be at an item of a board that it doesn't tell of: then what it
+    /// was sent is tried once more, with somebody else, and is to blame if it comes to that again.
     pub(super) fn suspect(&mut self, id: u64) -> Option<Run> {
         let worker = self.workers.get(&id)?;
         if let Last::Range { work: number, begun, unbegun } = worker.page.hand.last()
@@ -192,6 +193,9 @@ impl Core {
             }
         }
         let (run, _) = worker.ledger.due()?;
-        Some(Run { job: run.job, items: run.items.start..run.items.start + 1 })
+        let (key, item) = (run.job, run.items.start);
+        let is_likely = worker.parts.is_empty();
+        let is_to_blame = is_likely || self.jobs.get(key)?.is_suspected_again(item);
+        is_to_blame.then_some(Run { job: key, items: item..item + 1 })
     }
 }
