@@ -295,6 +295,24 @@ fn who_hides_its_hand_blames_nobody_else() {
     });
 }
 
+#[task]
+fn plus(x: u64, y: u64) -> u64 {
+    x + y
+}
+
+/// Bound arguments that come when it has hung for a while are none that it could be decoding.
+#[test]
+fn a_time_limit_of_a_board_before_bound_arguments() {
+    all_at_once(1, &["one", "another"], |case, pool| {
+        let hidden = hidden(pool);
+        // Longer than it may take, and less than a worker is given that denies it.
+        thread::sleep(Duration::from_millis(2500));
+        let bound = pool.call(bind(plus, (7,))).timeout(LIMIT).map_async(0..100);
+        is_late(&hidden, case);
+        assert!(end_of(&bound, case).unwrap().into_iter().eq(7..107));
+    });
+}
+
 /// It tells itself to wait for its parent, which hasn't said so.
 #[task]
 fn wait_for_the_parent(place: usize, x: u64) -> u64 {

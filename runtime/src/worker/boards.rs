@@ -190,7 +190,9 @@ impl Boards {
                 self.call_for_more(runner, claimed);
             }
             if input.poll() {
-                break false;
+                // What has come may take long. A parent whom these results don't matter any more takes the
+                // leave as a sign that their item is over.
+                break !self.has_more(memory.as_ref());
             }
         };
         self.observe(&mut since, &mut uncounted);
@@ -198,6 +200,13 @@ impl Boards {
         if is_over {
             self.leave(runner);
         }
+    }
+
+    /// Whether there may be something left to claim.
+    fn has_more(&self, memory: Option<&Memory<'_>>) -> bool {
+        let Join { generation, items, .. } = self.joined[0].join;
+        let unclaimed = memory.and_then(|memory| memory.board.unclaimed(generation));
+        unclaimed.is_some_and(|unclaimed| unclaimed < u64::from(items))
     }
 
     fn observe(&mut self, since: &mut u64, items: &mut u32) {
