@@ -272,8 +272,7 @@ fn hide_at(file: String, x: u64) -> u64 {
 }
 
 /// A `map` whose worker hangs and says that it has nothing in hand.
-fn hidden(pool: &Pool) -> AsyncResult<Vec<u64>> {
-    let scratch = Scratch::new();
+fn hidden(pool: &Pool, scratch: &Scratch) -> AsyncResult<Vec<u64>> {
     let file = scratch.path("hidden");
     let call = pool.call(bind(hide_at, (file.clone(),))).chunksize(10).timeout(LIMIT);
     let hidden = call.map_async(0..200_u64);
@@ -285,7 +284,8 @@ fn hidden(pool: &Pool) -> AsyncResult<Vec<u64>> {
 #[test]
 fn who_hides_its_hand_blames_nobody_else() {
     all_at_once(1, &["one", "another"], |case, pool| {
-        let hidden = hidden(pool);
+        let scratch = Scratch::new();
+        let hidden = hidden(pool, &scratch);
         let send = |x| pool.call(next).timeout(LIMIT).priority(1).apply_async((x,));
         let sent: Vec<_> = (0..3).map(send).collect();
         for (x, sent) in (0..).zip(sent) {
@@ -304,7 +304,8 @@ fn plus(x: u64, y: u64) -> u64 {
 #[test]
 fn a_time_limit_of_a_board_before_bound_arguments() {
     all_at_once(1, &["one", "another"], |case, pool| {
-        let hidden = hidden(pool);
+        let scratch = Scratch::new();
+        let hidden = hidden(pool, &scratch);
         // Longer than it may take, and less than a worker is given that denies it.
         thread::sleep(Duration::from_millis(2500));
         let bound = pool.call(bind(plus, (7,))).timeout(LIMIT).map_async(0..100);
