@@ -1,11 +1,17 @@
 //! The one error type of processes and pools.
 
+mod report;
+
 use std::fmt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::report::Account;
+pub use self::report::{Cause, Limit, LimitBreach, Usage, WorkerLost};
 
 /// Why a process, a pool or a task failed.
 ///
@@ -39,20 +45,27 @@ struct Inner {
     task: Option<String>,
     index: Option<usize>,
     pid: Option<u32>,
+    /// Of a worker that ended with this.
+    account: Option<Account>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     /// The caller's patience ended; the task goes on.
     NotReady(Duration),
-    /// The task ran longer than its hard limit and was killed.
-    TimeLimit(Duration),
+    /// The task ran longer than its hard limit and was killed, after so long if that is known.
+    TimeLimit {
+        limit: Duration,
+        used: Option<Duration>,
+    },
     Cancelled,
     /// The pool takes no work, or has given it up.
     Closed(&'static str),
     WorkerLost {
         status: Option<ExitStatus>,
         words: Option<String>,
+        /// What it ended of, where more is known than its status.
+        cause: Option<Cause>,
     },
     Panic(PanicInfo),
     /// Arguments or a result that can't be encoded or decoded.
@@ -82,7 +95,7 @@ pub(crate) enum Kind {
 
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self(Arc::new(Inner { kind, task: None, index: None, pid: None }))
+        Self(Arc::new(Inner { kind, task: None, index: None, pid: None, account: None }))
     }
 
     pub(crate) fn usage(text: impl Into<String>) -> Self {
@@ -110,6 +123,11 @@ impl Error {
         self.with(|inner| inner.pid = Some(pid))
     }
 
+    /// It comes with the end of its worker.
+    pub(crate) fn with_account(self, account: &Account) -> Self {
+        self.with(|inner| inner.account = Some(account.clone()))
+    }
+
     pub(crate) fn kind(&self) -> &Kind {
         &self.0.kind
     }
@@ -120,7 +138,7 @@ impl Error {
     pub fn is_timeout(&self) -> bool {
         matches!(
             self.0.kind,
-            Kind::NotReady(_) | Kind::TimeLimit(_) | Kind::Late(_) | Kind::Busy(_)
+            Kind::NotReady(_) | Kind::TimeLimit { .. } | Kind::Late(_) | Kind::Busy(_)
         )
     }
 
@@ -177,6 +195,59 @@ impl Error {
         }
     }
 
+    /// The limit that was broken, when the worker was ended for that.
+    ///
+    /// ```no_run
+    /// # use procession::{Error, Limit};
+    /// # fn show(error: Error) {
+    /// if let Some(breach) = error.limit().filter(|breach| breach.limit() == Limit::CpuTime) {
+    ///     println!("more than {} s of CPU time", breach.value() / 1_000_000_000);
+    /// }
+    /// # }
+    /// ```
+    pub fn limit(&self) -> Option<LimitBreach> {
+        match self.cause()? {
+            Cause::Limit(breach) => Some(breach),
+            _ => None,
+        }
+    }
+
+    /// What is known of the worker that ended, or was killed, with the item that it is about.
+    pub fn lost(&self) -> Option<WorkerLost> {
+        let Inner { task, index, pid, account, .. } = &*self.0;
+        let note = match &self.0.kind {
+            Kind::WorkerLost { words, .. } => words.clone(),
+            _ => None,
+        };
+        Some(WorkerLost {
+            task: task.clone(),
+            index: *index,
+            pid: *pid,
+            cause: self.cause()?,
+            note,
+            account: account.clone()?,
+        })
+    }
+
+    /// Why a worker ended, if one did.
+    fn cause(&self) -> Option<Cause> {
+        match &self.0.kind {
+            Kind::TimeLimit { limit, used } => {
+                let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                let (value, used) = (nanos(*limit), used.map(nanos));
+                Some(Cause::Limit(LimitBreach { limit: Limit::WallTime, value, used }))
+            }
+            Kind::WorkerLost { cause: Some(cause), .. } => Some(*cause),
+            Kind::WorkerLost { status: None, .. } => Some(Cause::Unknown),
+            Kind::WorkerLost { status: Some(status), .. } => {
+                let exited = status.code().map(Cause::Exited);
+                exited.or(status.signal().map(Cause::Signal))
+            }
+            Kind::Protocol(_) => Some(Cause::Protocol),
+            _ => None,
+        }
+    }
+
     /// The name of the task that it is about.
     pub fn task(&self) -> Option<&str> {
         self.0.task.as_deref()
@@ -213,18 +284,23 @@ impl fmt::Display for Error {
             Kind::NotReady(waited) => {
                 write!(f, "{subject} was not done within {waited:?}; it goes on")
             }
-            Kind::TimeLimit(limit) => write!(
+            Kind::TimeLimit { limit, .. } => write!(
                 f,
                 "{subject} ran longer than its time limit of {limit:?}; {} was killed",
                 self.worker()
             ),
             Kind::Cancelled => write!(f, "{subject} was cancelled"),
             Kind::Closed(why) => write!(f, "{subject} did not run: {why}"),
-            Kind::WorkerLost { status, words } => {
+            Kind::WorkerLost { status, words, cause } => {
                 write!(f, "{subject} was lost: {} ", self.worker())?;
                 match status {
                     Some(status) => write!(f, "ended with {status}")?,
                     None => write!(f, "ended, and something else in this process took its status")?,
+                }
+                match cause {
+                    Some(Cause::Limit(breach)) => write!(f, "; {breach}")?,
+                    Some(Cause::OutOfMemory) => f.write_str("; the system was out of memory")?,
+                    _ => {}
                 }
                 match words {
                     Some(words) => write!(f, "; {words}"),
@@ -296,14 +372,12 @@ impl fmt::Display for PanicInfo {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-
     use super::*;
 
     #[test]
     fn the_text_says_what_and_to_whom() {
         let status = Some(ExitStatus::from_raw(9));
-        let lost = Error::new(Kind::WorkerLost { status, words: None })
+        let lost = Error::new(Kind::WorkerLost { status, words: None, cause: None })
             .of_task("app::crash")
             .at_index(Some(3))
             .by_worker(77);

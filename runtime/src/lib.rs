@@ -177,6 +177,7 @@ pub use crate::api::current::{
     CurrentProcess, ParentProcess, cpu_count, current_process, parent_process, set_executable,
 };
 pub use crate::api::imap::{Imap, ImapUnordered};
+pub use crate::api::limits::Limits;
 pub use crate::api::listener::{AuthKey, Listener, connect, connect_timeout};
 pub use crate::api::manager::{
     self, Batch, Dict, Later, List, ManagedProxy, Manager, ManagerBuilder, ManagerError, Namespace,
@@ -200,10 +201,10 @@ pub use crate::api::wait::{Source, Waitable, wait};
 pub use crate::callable::bind::{Bound, bind};
 pub use crate::callable::names::{TaskInfo, tasks};
 pub use crate::callable::task_fn::{Payload, TaskFn};
-pub use crate::error::{Error, PanicInfo};
+pub use crate::error::{Cause, Error, Limit, LimitBreach, PanicInfo, Usage, WorkerLost};
 pub use crate::guard::init;
 pub use crate::manage::class::Managed;
-pub use crate::sched::{Progress, StartMethod, Stdio};
+pub use crate::sched::{PoolStats, Progress, StartMethod, Stdio, WorkerStats};
 
 /// Makes a function a task: one that other processes can run, and that can be called by name.
 ///

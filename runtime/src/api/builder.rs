@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::current::cpu_count;
+use super::limits::Limits;
 use super::pool::Pool;
 use super::target::Target;
 use crate::callable::task_fn::TaskFn;
 use crate::error::Error;
 use crate::guard;
 use crate::sched::forkserver::ForkServer;
-use crate::sched::{Crew, Plan, StartMethod, Surroundings, Task};
+use crate::sched::{Crew, Plan, Recycling, StartMethod, Surroundings, Task};
 use crate::transport::hello::Role;
 
 /// The default of [`PoolBuilder::start_timeout`]: many times what a start takes on a busy machine.
@@ -45,11 +46,13 @@ pub struct PoolBuilder {
     processes: Option<usize>,
     initializer: Option<Result<Task, Error>>,
     max_tasks: Option<usize>,
+    recycling: Recycling,
     name: Option<String>,
     stack_size: Option<usize>,
     start_limit: Duration,
     start_method: Option<StartMethod>,
     preload: Option<Result<Task, Error>>,
+    limits: Limits,
 }
 
 impl PoolBuilder {
@@ -58,11 +61,13 @@ impl PoolBuilder {
             processes: None,
             initializer: None,
             max_tasks: None,
+            recycling: Recycling::default(),
             name: None,
             stack_size: None,
             start_limit: START_LIMIT,
             start_method: None,
             preload: None,
+            limits: Limits::new(),
         }
     }
 
@@ -86,6 +91,20 @@ impl PoolBuilder {
         self
     }
 
+    /// After so long a worker is replaced by a new one, when it has done what it has begun. Default: never.
+    pub fn max_age_per_child(mut self, age: Duration) -> Self {
+        self.recycling.max_age = Some(age);
+        self
+    }
+
+    /// A worker with more memory of its own than so many bytes is replaced by a new one, when it has done what it
+    /// has begun. Memory is looked at some twenty times a second; what is shared, with files or with
+    /// other processes, doesn't count. [`Limits::resident`] is for those that must not go on. Default: never.
+    pub fn max_memory_per_child(mut self, bytes: u64) -> Self {
+        self.recycling.max_memory = Some(bytes);
+        self
+    }
+
     /// The pool's name; its workers are called `name:1`, `name:2`, … Default: `Pool-1` and so on.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -102,6 +121,13 @@ impl PoolBuilder {
     /// longer is killed. Default: 30 s.
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.start_limit = limit;
+        self
+    }
+
+    /// What each worker may use. Default: nothing is limited but by what limits this process. With a
+    /// [fork server](Self::preload), that one isn't limited.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -152,7 +178,7 @@ impl PoolBuilder {
     /// Starts the workers.
     ///
     /// # Errors
-    /// Zero processes or tasks; arguments of the initializer or of the preload task that can't be encoded; a
+    /// Zero processes or tasks; limits that nobody can mean; arguments of the initializer or of the preload task that can't be encoded; a
     /// worker that can't be started (then none is left behind); a preload task that fails, or with
     /// [`StartMethod::Spawn`]; a program without a guard: see [`main`](macro@crate::main).
     pub fn build(self) -> Result<Pool, Error> {
@@ -177,6 +203,8 @@ impl PoolBuilder {
             check_stack_size(stack_size)?;
             surroundings.stack_size = stack_size;
         }
+        let (limits, most_memory) = self.limits.check()?;
+        let recycling = Recycling { most_memory, ..self.recycling };
         let initializer = self.initializer.transpose()?;
         let server = match method {
             StartMethod::Spawn => None,
@@ -193,8 +221,10 @@ impl PoolBuilder {
             workers,
             initializer,
             max_tasks: self.max_tasks,
+            recycling,
             start_limit: self.start_limit,
             surroundings,
+            limits,
             server,
         };
         Ok(Pool::from_crew(Crew::start(plan)?, workers))

@@ -10,6 +10,7 @@ pub(crate) mod current;
 #[cfg(test)]
 mod forged;
 pub(crate) mod imap;
+pub(crate) mod limits;
 pub(crate) mod listener;
 pub mod manager;
 pub(crate) mod pipe;

@@ -14,7 +14,7 @@ use super::target::Target;
 use crate::callable::names;
 use crate::callable::task_fn::TaskFn;
 use crate::error::Error;
-use crate::sched::{Crew, What, callbacks};
+use crate::sched::{Crew, PoolStats, What, callbacks};
 
 /// How long the drop of a pool waits for its killed workers to be gone, so that none is left behind
 /// for a caller who looks; a worker with much memory may take longer and is reaped in the background.
@@ -110,6 +110,31 @@ impl Pool {
     /// The process ids of the workers that serve now.
     pub fn worker_pids(&self) -> Vec<u32> {
         self.0.crew.pids()
+    }
+
+    /// What the pool and its workers have done: takes some ten microseconds a worker.
+    ///
+    /// ```
+    /// # use procession::{Pool, task};
+    /// #[task]
+    /// fn half(x: u32) -> u32 {
+    ///     assert!(x % 2 == 0, "{x} is odd");
+    ///     x / 2
+    /// }
+    ///
+    /// # fn main() -> Result<(), procession::Error> {
+    /// let pool = Pool::builder().processes(1).build()?;
+    /// assert!(pool.map(half, [2, 4, 5]).is_err());
+    /// let stats = pool.stats();
+    /// assert_eq!((stats.tasks, stats.lost), (3, 0));
+    /// let worker = &stats.workers[0];
+    /// assert_eq!(worker.last_error.as_ref().unwrap().index(), Some(2));
+    /// assert!(worker.usage.max_resident().unwrap() > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stats(&self) -> PoolStats {
+        self.0.crew.stats()
     }
 
     /// Sets the options of one call, which a verb then ends.

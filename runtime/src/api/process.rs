@@ -19,14 +19,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::builder::{check_stack_size, start_limit};
+use super::limits::Limits;
 use super::target::{self, Target};
 use crate::callable::task_fn::TaskFn;
 use crate::error::{Error, Kind};
 use crate::guard;
 use crate::os::wait;
 use crate::sched::{
-    Crew, Identity, Inputs, Job, Outcome, Plan, Spec, StartMethod, Stdio, Surroundings, What,
-    children, forkserver,
+    Crew, Identity, Inputs, Job, Outcome, Plan, Recycling, Spec, StartMethod, Stdio, Surroundings,
+    What, children, forkserver,
 };
 use crate::transport::hello::Role;
 
@@ -44,6 +45,7 @@ pub struct ProcessBuilder<R> {
     daemon: bool,
     start_method: Option<StartMethod>,
     surroundings: Surroundings,
+    limits: Limits,
 }
 
 impl<R> ProcessBuilder<R> {
@@ -106,6 +108,12 @@ impl<R> ProcessBuilder<R> {
         self
     }
 
+    /// What the process may use. Default: nothing is limited but by what limits this process.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// How the process is started. Default: see [`StartMethod`].
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.start_method = Some(method);
@@ -126,6 +134,8 @@ impl<R> ProcessBuilder<R> {
         }
         check_stack_size(self.surroundings.stack_size)?;
         let method = StartMethod::settle(self.start_method)?;
+        let (limits, most_memory) = self.limits.check()?;
+        let recycling = Recycling { most_memory, ..Recycling::default() };
         let server = (method == StartMethod::ForkServer).then(forkserver::shared);
         let surroundings = self.surroundings.settle();
         let plan = Plan {
@@ -134,9 +144,11 @@ impl<R> ProcessBuilder<R> {
             workers: 1,
             initializer: None,
             max_tasks: Some(1),
+            recycling,
             start_limit: start_limit(),
             surroundings: surroundings
                 .map_err(|error| Error::system("can't pass a stream", &error))?,
+            limits,
             server: server.clone(),
         };
         let job = Arc::new(Job::new(Arc::new(spec), None));
@@ -200,6 +212,7 @@ impl Process<()> {
             daemon: false,
             start_method: None,
             surroundings: Surroundings::default(),
+            limits: Limits::new(),
         }
     }
 }

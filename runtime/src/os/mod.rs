@@ -16,10 +16,12 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod hook;
 pub(crate) mod image;
+pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod mirror;
 pub(crate) mod module;
+pub(crate) mod oom;
 pub(crate) mod processor;
 pub(crate) mod random;
 pub(crate) mod region;
@@ -28,6 +30,7 @@ pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod spin;
+pub(crate) mod usage;
 pub(crate) mod wait;
 
 #[cfg(not(target_os = "linux"))]

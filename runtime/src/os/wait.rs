@@ -1,6 +1,6 @@
 //! Waiting for, killing and reaping a child through its pidfd.
 
-#![expect(unsafe_code, reason = "pidfd_open and waitid on a pidfd have no safe wrapper")]
+#![expect(unsafe_code, reason = "pidfd_open, and waitid with its usage, have no safe wrapper")]
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use crate::error::Usage;
 
 /// A descriptor for the process `pid`; readable when it has ended.
 pub(crate) fn open(pid: i32) -> io::Result<OwnedFd> {
@@ -28,7 +30,7 @@ pub(crate) fn open(pid: i32) -> io::Result<OwnedFd> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ended {
     Not,
-    With(ExitStatus),
+    With(ExitStatus, Usage),
     /// Somebody else in this process has taken the status (SIGCHLD ignored, or a foreign `wait`).
     Unknown,
 }
@@ -36,10 +38,13 @@ pub(crate) enum Ended {
 /// Reaps the child if it has ended; never blocks.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Ended> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let id = pidfd.as_raw_fd() as libc::id_t;
+    let mut used = MaybeUninit::<libc::rusage>::zeroed();
+    let id = pidfd.as_raw_fd();
     let options = libc::WEXITED | libc::WNOHANG;
-    // SAFETY: `info` is storage for one siginfo_t.
-    let code = unsafe { libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), options) };
+    let (info_at, used_at) = (info.as_mut_ptr(), used.as_mut_ptr());
+    // SAFETY: both are storage for one value of their type. The C library's function lacks the last argument.
+    let code =
+        unsafe { libc::syscall(libc::SYS_waitid, libc::P_PIDFD, id, info_at, options, used_at) };
     if code < 0 {
         let error = io::Error::last_os_error();
         return match error.raw_os_error() {
@@ -62,7 +67,19 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Ended> {
         libc::CLD_DUMPED => status | 0x80,
         _ => status,
     };
-    Ok(Ended::With(ExitStatus::from_raw(raw)))
+    // SAFETY: as `info` above.
+    let used = unsafe { used.assume_init() };
+    let usage = Usage {
+        user: duration(used.ru_utime),
+        system: duration(used.ru_stime),
+        max_resident: u64::try_from(used.ru_maxrss).ok().map(|kib| kib * 1024),
+    };
+    Ok(Ended::With(ExitStatus::from_raw(raw), usage))
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let part = |number: i64| u64::try_from(number).unwrap_or_default();
+    Duration::from_secs(part(time.tv_sec)) + Duration::from_micros(part(time.tv_usec))
 }
 
 /// Whether the process is a child of this one that hasn't been reaped.

@@ -278,7 +278,9 @@ impl Core {
             worker.latest = Some(work.job.spec.callee);
             let answer = answer.unwrap_or_else(|cause| {
                 let error = Error::new(cause).of_task(&work.job.spec.task);
-                Answer::Failed(error.at_index(work.index(item)).by_worker(pid))
+                let error = error.at_index(work.index(item)).by_worker(pid);
+                worker.last_error = Some(error.clone());
+                Answer::Failed(error)
             });
             self.settle(key, item, answer);
         }

@@ -237,7 +237,7 @@ impl Core {
     }
 
     /// Takes items back that a worker has claimed and hasn't begun, but for as many as `leave` says.
-    fn cut(&mut self, id: u64, board: u64, leave: impl Fn(u32) -> u32) -> bool {
+    pub(super) fn cut(&mut self, id: u64, board: u64, leave: impl Fn(u32) -> u32) -> bool {
         let Some(worker) = self.workers.get(&id) else { return false };
         let Some(posting) = self.boards.get(&board) else { return false };
         if worker.parts.iter().all(|part| part.board != board) {
@@ -320,13 +320,14 @@ impl Core {
         // Only who is believed has left: the others are seen to at their death.
         worker.parts.swap_remove(at);
         worker.record.has_left();
-        worker.allowance = worker.allowance.saturating_add(rest);
+        worker.allow(rest);
+        let retires = worker.life.retires;
         if let Some(posting) = self.boards.get(&number)
             && run > 0
         {
             self.paces.observe(&posting.join.callee, run, u64::from_le_bytes(*nanos));
         }
-        if run == 0 {
+        if run == 0 && !retires {
             self.withdraw(number);
         }
         self.one_less(number);
@@ -405,7 +406,9 @@ impl Core {
         worker.record.has_settled(is_wanted, whole_at, barren_deaths, has_answers);
         let answer = answer.unwrap_or_else(|cause| {
             let error = Error::new(cause).of_task(&work.job.spec.task);
-            Answer::Failed(error.at_index(work.index(item)).by_worker(pid))
+            let error = error.at_index(work.index(item)).by_worker(pid);
+            worker.last_error = Some(error.clone());
+            Answer::Failed(error)
         });
         self.settle(key, item, answer);
         Ok(())

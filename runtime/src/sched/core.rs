@@ -34,7 +34,8 @@ use super::queue::{JobKey, Jobs};
 use super::spec::Bound;
 use super::spin::{AtWork, Watches};
 use super::staff::{Plan, Worker};
-use crate::error::{Error, Kind as Cause};
+use super::stats::Totals;
+use crate::error::{Account, Error, Kind as Cause};
 use crate::os::epoll::Epoll;
 use crate::os::memory::Shared;
 use crate::shm::page::Page;
@@ -112,14 +113,20 @@ pub(super) struct Newcomer {
     pub(super) page: Option<Arc<Shared<Page>>>,
 }
 
+/// A process that is still ending, of which all else is done.
+pub(super) struct Corpse {
+    pub(super) pidfd: Arc<OwnedFd>,
+    pub(super) account: Account,
+}
+
 pub(super) struct Core {
     pub(super) plan: Plan,
     pub(super) state: State,
     pub(super) workers: BTreeMap<u64, Worker>,
     /// What of them can be looked at without the lock.
     pub(super) watches: Arc<Watches>,
-    /// What is left of workers that were buried early: processes that are still ending, by their pidfds.
-    pub(super) corpses: BTreeMap<u64, Arc<OwnedFd>>,
+    /// What is left of workers that were buried early.
+    pub(super) corpses: BTreeMap<u64, Corpse>,
     pub(super) news: News,
     pub(super) jobs: Jobs,
     pub(super) paces: Paces,
@@ -152,6 +159,7 @@ pub(super) struct Core {
     pub(super) gone_waker: Option<Waker>,
     /// The first worker, which may have ended.
     pub(super) first_started: Option<Identity>,
+    pub(super) totals: Totals,
     /// How the last worker ended.
     pub(super) last_status: Option<ExitStatus>,
 }
@@ -183,6 +191,7 @@ impl Core {
             restart_at: None,
             gone_waker: None,
             first_started: None,
+            totals: Totals::default(),
             last_status: None,
         }
     }
@@ -258,7 +267,7 @@ impl Core {
     /// Whether a worker may send something, or its end is seen here.
     pub(super) fn expects_something(&self) -> bool {
         let is_pool = self.plan.role == Role::Pool;
-        let is_limited = self.plan.max_tasks.is_some();
+        let is_limited = self.plan.is_replacing();
         self.workers.values().any(|worker| {
             let is_over =
                 |part: &Part| self.boards.get(&part.board).is_none_or(|posting| posting.is_over());
@@ -296,7 +305,7 @@ impl Core {
             && self.boards.is_empty()
             && !self.has_unsent
             && matches!(self.state, State::Open)
-            && self.plan.max_tasks.is_none()
+            && !self.plan.is_replacing()
     }
 
     pub(super) fn end_job(&mut self, key: JobKey, rest: Option<Error>) {

@@ -42,12 +42,13 @@ use super::obituary;
 use super::spec::Bound;
 use super::spin::Watches;
 use super::staff::Plan;
+use super::stats::PoolStats;
 use super::supervisor::{self, Supervisor};
 use super::turnover::cant_start;
 use super::waiting::{Waiter, What};
 use crate::error::{Error, Kind};
-use crate::os::clock;
 use crate::os::epoll::Epoll;
+use crate::os::{clock, oom};
 use crate::shm::heap::Object;
 use crate::transport::hello::Role;
 
@@ -118,6 +119,7 @@ impl Crew {
     /// # Errors
     /// One of them can't be started; none is left then.
     pub(crate) fn start(plan: Plan) -> Result<Arc<Self>, Error> {
+        oom::watch();
         let supervisor = supervisor::get()?;
         let epoll = Epoll::new().map_err(|error| Error::system("can't make a pool", &error))?;
         let workers = plan.workers;
@@ -549,13 +551,14 @@ impl Crew {
     /// The process ids of the workers that serve.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let inner = self.lock();
-        inner
-            .core
-            .workers
-            .values()
-            .filter(|worker| worker.serves())
-            .map(|worker| worker.pid)
-            .collect()
+        let serving = inner.core.workers.values().filter(|worker| worker.serves());
+        serving.map(|worker| worker.pid).collect()
+    }
+
+    /// What it has done.
+    pub(crate) fn stats(&self) -> PoolStats {
+        let stats = self.lock().core.stats();
+        stats.complete()
     }
 
     /// Whether any worker is left, and how the last one ended.

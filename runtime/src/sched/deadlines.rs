@@ -75,7 +75,7 @@ impl Core {
         if peeks {
             self.look_into_hand(id);
         }
-        changed | self.enforce(id, now) | self.look(id, now)
+        changed | self.enforce(id, now) | self.look(id, now) | self.recycle(id, now)
     }
 
     /// Kills a worker whose item is too late, so that only this item can be hit: the worker can't
@@ -83,7 +83,7 @@ impl Core {
     pub(super) fn enforce(&mut self, id: u64, now: u64) -> bool {
         if let Some(limit) = self.condemn_late(id, now) {
             let worker = self.workers.get_mut(&id).expect("it was just looked at");
-            let error = Error::new(Cause::TimeLimit(Duration::from_nanos(limit)));
+            let error = time_limit(limit);
             worker.kill(Some(error.by_worker(worker.pid)));
             return true;
         }
@@ -99,9 +99,7 @@ impl Core {
         }
         let runs = worker.ledger.take_back(current);
         let runs = worker.forgive(runs);
-        worker.kill(Some(
-            Error::new(Cause::TimeLimit(Duration::from_nanos(limit))).by_worker(worker.pid),
-        ));
+        worker.kill(Some(time_limit(limit).by_worker(worker.pid)));
         self.put_back(runs);
         true
     }
@@ -123,7 +121,7 @@ impl Core {
         self.look_into_hand(id);
         let Some(worker) = self.workers.get_mut(&id) else { return is_new };
         let Some(limit) = worker.is_silent(now) else { return is_new };
-        let error = Error::new(Cause::TimeLimit(Duration::from_nanos(limit)));
+        let error = time_limit(limit);
         worker.kill(Some(error.by_worker(worker.pid)));
         worker.record.is_given_up = true;
         true
@@ -145,9 +143,14 @@ impl Core {
             // What its hand says is to be looked at, also without a limit.
             let has_hand = !worker.parts.is_empty();
             let of_hand = has_hand.then(|| now.saturating_add(BETWEEN_LOOKS));
-            let times = [next, by_phase, worker.gone_by, worker.shrink_at, peek, of_hand];
+            let recycle = worker.recycle_at(&self.plan.recycling);
+            let times = [next, by_phase, worker.gone_by, worker.shrink_at, peek, of_hand, recycle];
             next = times.into_iter().chain(of_items).flatten().min();
         }
         next
     }
+}
+
+fn time_limit(limit: u64) -> Error {
+    Error::new(Cause::TimeLimit { limit: Duration::from_nanos(limit), used: None })
 }

@@ -55,6 +55,8 @@ const PREPARATION: u64 = 600_000_000_000;
 pub(super) struct Record {
     /// How many answers, and leaves, were accepted from it.
     settled: u64,
+    /// How many of these were leaves.
+    left: u64,
     /// What it hasn't done yet of decoding bound arguments and dropping some.
     preparations: VecDeque<Preparation>,
     /// How often it has done it.
@@ -115,6 +117,12 @@ impl Record {
     /// It has left a board.
     pub(super) fn has_left(&mut self) {
         self.settled += 1;
+        self.left += 1;
+    }
+
+    /// How many answers were accepted from it.
+    pub(super) fn answers(&self) -> u64 {
+        self.settled - self.left
     }
 
     /// It is told to do something that takes the user's time and is no item, when so much was queued for it.

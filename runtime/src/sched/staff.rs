@@ -26,11 +26,13 @@ use super::job::Work;
 use super::ledger::{Ledger, Run, Terms};
 use super::parts::Part;
 use super::queue::JobKey;
+use super::recycling::{Life, Recycling};
 use super::silence::Record;
 use super::spec::{Bound, Spec};
 use super::spin::Permit;
 use super::start::{Started, Surroundings};
-use crate::error::Error;
+use crate::error::{Error, LimitBreach};
+use crate::os::limits::Kept;
 use crate::os::memory::Shared;
 use crate::os::{clock, wait};
 use crate::shm::page::Page;
@@ -46,11 +48,21 @@ pub(crate) struct Plan {
     pub(crate) workers: usize,
     pub(crate) initializer: Option<Task>,
     pub(crate) max_tasks: Option<usize>,
+    pub(crate) recycling: Recycling,
     /// How long a worker may take until it takes tasks, its initializer not counted.
     pub(crate) start_limit: std::time::Duration,
     pub(crate) surroundings: Surroundings,
+    /// What the kernel is to keep each worker within.
+    pub(crate) limits: Kept,
     /// What makes the workers; none: they are spawned.
     pub(crate) server: Option<Arc<ForkServer>>,
+}
+
+impl Plan {
+    /// Whether workers are replaced though they work.
+    pub(super) fn is_replacing(&self) -> bool {
+        self.max_tasks.is_some() || self.recycling.is_some()
+    }
 }
 
 /// A callable with its arguments.
@@ -93,6 +105,11 @@ pub(super) struct Worker {
     pub(super) doom: Option<Error>,
     /// The items that it may still be given.
     pub(super) allowance: usize,
+    pub(super) life: Life,
+    /// The limit that it has broken and was killed for, if it was.
+    pub(super) breach: Option<LimitBreach>,
+    /// The last of a task's own errors.
+    pub(super) last_error: Option<Error>,
     /// When its outbox is looked into next, and how long after that.
     pub(super) peek_at: Option<u64>,
     pub(super) peek_delay: u64,
@@ -161,6 +178,9 @@ impl Worker {
             phase: Phase::Starting { until },
             doom: None,
             allowance: plan.max_tasks.unwrap_or(usize::MAX),
+            life: Life::new(now),
+            breach: None,
+            last_error: None,
             peek_at: None,
             peek_delay: FIRST_PEEK,
             shrink_at: None,
@@ -314,7 +334,7 @@ impl Worker {
     /// Items that were taken back don't count as given.
     pub(super) fn forgive(&mut self, runs: Vec<Run>) -> Vec<Run> {
         let items: usize = runs.iter().map(|run| run.items.len()).sum();
-        self.allowance = self.allowance.saturating_add(items);
+        self.allow(items);
         runs
     }
 

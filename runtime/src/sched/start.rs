@@ -11,6 +11,7 @@ use std::process;
 use std::sync::{Arc, OnceLock};
 
 use super::spin::Permit;
+use crate::os::limits::Kept;
 use crate::os::memory::Shared;
 use crate::os::spawn::{self, CHILD_SOCKET, Source};
 use crate::os::{barrier, image, socket, spin};
@@ -144,6 +145,7 @@ pub(super) fn hello(
     lineage: Vec<u32>,
     role: Role,
     surroundings: &Surroundings,
+    limits: &Kept,
 ) -> Hello {
     Hello {
         parent: process::id(),
@@ -155,6 +157,7 @@ pub(super) fn hello(
         with_rings: false,
         build: build::own().clone(),
         light_fences: barrier::can_be_heavy(),
+        limits: (!limits.is_empty()).then(|| Box::new(limits.clone())),
         changes: None,
     }
 }

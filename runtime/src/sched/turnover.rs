@@ -5,26 +5,24 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::libc;
 
-use super::core::{Core, Newcomer, State};
+use super::core::{Core, Corpse, Newcomer, State};
 use super::crew::Identity;
+use super::inquest::{self, Death};
 use super::ledger::Run;
 use super::obituary::PAUSE;
 use super::outcome::Answer;
-use super::staff::{Phase, Worker};
+use super::staff::{Phase, Plan, Worker};
 use super::start::{self, Surroundings};
-use crate::error::{Error, Kind as Cause};
+use crate::error::{Account, Error, Kind as Cause};
 use crate::os::clock;
 use crate::os::ending::{self, Ending};
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::wait::{self, Ended};
-use crate::shm::note::End;
 use crate::transport::Received;
 use crate::transport::hello::Role;
 use crate::worker::identity;
@@ -88,7 +86,8 @@ impl Core {
             }
             Role::Process { .. } => self.plan.name.clone(),
         };
-        let hello = start::hello(&name, lineage, self.plan.role, &self.plan.surroundings);
+        let Plan { role, surroundings, limits, .. } = &self.plan;
+        let hello = start::hello(&name, lineage, *role, surroundings, limits);
         let started = match &self.plan.server {
             None => start::spawn(&hello, &self.plan.surroundings)?,
             Some(server) => server.start(hello, &self.plan.surroundings)?,
@@ -137,23 +136,26 @@ impl Core {
     /// False: it hasn't ended. It is reaped under the pool's lock, so that of all who see its end only
     /// one gets the status.
     pub(super) fn bury(&mut self, id: u64, epoll: &Epoll) -> bool {
-        let pidfd = self.workers.get(&id).map(|worker| &worker.pidfd).or(self.corpses.get(&id));
+        let of_corpse = || self.corpses.get(&id).map(|corpse| &corpse.pidfd);
+        let pidfd = self.workers.get(&id).map(|worker| &worker.pidfd).or_else(of_corpse);
         let Some(pidfd) = pidfd else { return true };
-        let status = match wait::reap(pidfd.as_fd()) {
+        let (status, usage) = match wait::reap(pidfd.as_fd()) {
             Ok(Ended::Not) => return false,
-            Ok(Ended::With(status)) => Some(status),
+            Ok(Ended::With(status, usage)) => (Some(status), Some(usage)),
             // Something else in this process has taken it.
-            Ok(Ended::Unknown) | Err(_) => None,
+            Ok(Ended::Unknown) | Err(_) => (None, None),
         };
         self.last_status = status;
         if self.plan.role != Role::Pool {
             let pid = self.workers.get(&id).map(|worker| worker.pid);
             self.news.reaped.extend(pid);
         }
-        if self.corpses.remove(&id).is_some() {
+        if let Some(corpse) = self.corpses.remove(&id) {
+            usage.into_iter().for_each(|usage| corpse.account.close(usage));
             self.news.staff_changed = true;
         } else {
-            self.clear_away(id, status, epoll);
+            let account = Account::new(usage.unwrap_or_default());
+            self.clear_away(id, &Death { status, account }, epoll);
             if self.restart_at.is_none() {
                 self.hire(epoll);
             }
@@ -172,7 +174,7 @@ impl Core {
         if matches!(worker.phase, Phase::Leaving { .. }) {
             return;
         }
-        let ending = ending::of(worker.pid);
+        let (ending, usage) = ending::of(worker.pid).unzip();
         if !matches!(wait::ended(worker.pidfd.as_fd()), Ok(false)) {
             // What was seen may have been of another process with the same number.
             self.bury(id, epoll);
@@ -185,8 +187,10 @@ impl Core {
         }
         match ending {
             Some(Ending::With(status)) => {
-                self.corpses.insert(id, Arc::clone(&worker.pidfd));
-                self.clear_away(id, Some(status), epoll);
+                let account = Account::new(usage.unwrap_or_default());
+                let (pidfd, status) = (Arc::clone(&worker.pidfd), Some(status));
+                self.corpses.insert(id, Corpse { pidfd, account: account.clone() });
+                self.clear_away(id, &Death { status, account }, epoll);
                 self.restart_at.get_or_insert(clock::nanos() + clock::nanos_of(PAUSE));
             }
             other => {
@@ -217,7 +221,7 @@ impl Core {
         self.take_in(id);
     }
 
-    fn clear_away(&mut self, id: u64, status: Option<ExitStatus>, epoll: &Epoll) {
+    fn clear_away(&mut self, id: u64, death: &Death, epoll: &Epoll) {
         self.drain(id);
         let is_given_up = self.workers.get(&id).is_some_and(|worker| worker.record.is_given_up);
         let suspect = if is_given_up { self.suspect(id) } else { None };
@@ -228,7 +232,7 @@ impl Core {
         }
         worker.end.give_up();
         self.news.freed.append(&mut worker.end.take_freed());
-        self.mourn(&mut worker, of_hand, suspect, status, epoll);
+        self.mourn(&mut worker, of_hand, suspect, death, epoll);
     }
 
     /// What follows from the death of a worker, which had these items of boards in hand. The suspect is the
@@ -238,27 +242,18 @@ impl Core {
         worker: &mut Worker,
         of_hand: Vec<Run>,
         suspect: Option<Run>,
-        status: Option<ExitStatus>,
+        death: &Death,
         epoll: &Epoll,
     ) {
         self.watch_anew();
+        self.totals.add(worker);
         self.news.staff_changed = true;
         if self.workers.is_empty() {
             self.news.wakers.extend(self.gone_waker.take());
         }
         let (lost, unstarted) = worker.ledger.close(worker.page.claim.take_back());
-        let was_killed = status.and_then(|status| status.signal()) == Some(libc::SIGKILL);
-        if worker.lost_its_thread && was_killed && worker.doom.is_none() {
-            let what = "an end of the thread that runs its tasks, without ending itself \
-                        (`pthread_exit` does that)";
-            worker.doom = Some(Error::new(Cause::Protocol(what.to_owned())).by_worker(worker.pid));
-        }
-        let cause = || {
-            worker.doom.clone().unwrap_or_else(|| {
-                Error::new(Cause::WorkerLost { status, words: last_words(worker, status) })
-                    .by_worker(worker.pid)
-            })
-        };
+        let error = inquest::verdict(worker, death, &self.plan.limits);
+        let cause = || error.clone();
         for run in lost.iter().chain(&of_hand) {
             self.lose(run, &cause);
         }
@@ -294,7 +289,7 @@ impl Core {
         }
         if !is_to_blame && !worker.was_dismissed {
             if !worker.was_ready {
-                self.early_death(describe_early_death(worker, &cause()));
+                self.early_death(inquest::describe_early_death(worker, &cause()));
             } else if !worker.record.has_answered {
                 self.barren_death(first_unstarted, &cause);
             }
@@ -374,44 +369,4 @@ pub(super) fn cant_start(error: &io::Error) -> Error {
 fn next_child_number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Why a worker never got as far as taking tasks.
-fn describe_early_death(worker: &Worker, cause: &Error) -> Error {
-    if worker.doom.is_some() {
-        return cause.clone();
-    }
-    let how = match cause.kind() {
-        Cause::WorkerLost { status: Some(status), words } => {
-            format!(
-                "{status}{}",
-                words.as_ref().map(|words| format!("; {words}")).unwrap_or_default()
-            )
-        }
-        _ => "an unknown status".to_owned(),
-    };
-    let stage = match worker.phase {
-        Phase::Initializing => "in its initializer",
-        _ => "before it took a task",
-    };
-    Error::new(Cause::Start(format!("a worker (pid {}) ended {stage}, with {how}", worker.pid)))
-        .by_worker(worker.pid)
-}
-
-/// What a worker said of its end, in words.
-fn last_words(worker: &Worker, status: Option<ExitStatus>) -> Option<String> {
-    let note = &worker.page.note;
-    let panic = note.read_panic().map(|panic| format!("it panicked{panic}"));
-    let aborted = status.and_then(|status| status.signal()) == Some(libc::SIGABRT);
-    match note.read_end() {
-        _ if aborted && panic.is_some() => panic,
-        Some(End::StackOverflow { address }) => {
-            Some(format!("its stack overflowed at {address:#x} (`stack_size` sets its size)"))
-        }
-        Some(End::Signal { address, .. }) if !aborted => {
-            Some(format!("the faulting address is {address:#x}"))
-        }
-        Some(End::Exit) => Some("the task called `exit`".to_owned()),
-        _ => None,
-    }
 }

@@ -18,6 +18,7 @@ use std::os::unix::net::UnixStream;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
+use crate::os::limits::Kept;
 use crate::os::socket;
 
 /// The environment variable that makes a process a worker: `descriptor.nonce`.
@@ -72,6 +73,8 @@ pub(crate) struct Hello {
     pub(crate) build: Build,
     /// Whether the parent's fences are such that the worker's may be light: `os/barrier.rs`.
     pub(crate) light_fences: bool,
+    /// What it is to stay within.
+    pub(crate) limits: Option<Box<Kept>>,
     /// For a process that a fork server makes.
     pub(crate) changes: Option<Changes>,
 }
@@ -204,6 +207,7 @@ mod tests {
             stack_size: 1 << 20,
             with_rings: true,
             light_fences: true,
+            limits: None,
             build: Build { id: Some(vec![1, 2]), file: (0, 0, 0, 0, 0), tasks: 3 },
             changes: Some(Changes { directory: true, ..Changes::default() }),
         }

@@ -11,6 +11,7 @@ use std::thread;
 use super::outlet::Outlet;
 use super::tasks::Tasks;
 use super::{build, forkserver, identity, panics};
+use crate::os::limits::Kept;
 use crate::os::memory::Shared;
 use crate::os::{barrier, exit, fault, signals, wait};
 use crate::shm::heap;
@@ -73,6 +74,12 @@ fn serve(socket: OwnedFd, hello: Hello, page_fd: OwnedFd) -> io::Result<Never> {
         outlet.put(Kind::Refused, 0, refusal(&hello).as_bytes());
         outlet.flush();
         return Err(io::Error::other("it is another build than its parent"));
+    }
+    if let Some(Err((limit, value, error))) = hello.limits.as_deref().map(Kept::take_on) {
+        let text = format!("a worker's {limit} can't be limited to {value}: {error}");
+        outlet.put(Kind::Refused, 0, text.as_bytes());
+        outlet.flush();
+        leave(1);
     }
 
     signals::ignore_broken_pipes();

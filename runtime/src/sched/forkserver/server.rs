@@ -16,6 +16,7 @@ use nix::libc;
 
 use super::before::Before;
 use crate::error::{Error, Kind as Cause, PanicInfo};
+use crate::os::limits::Kept;
 use crate::os::memory::Shared;
 use crate::os::wait::{self, Ended};
 use crate::os::{image, socket};
@@ -117,7 +118,8 @@ impl Server {
         let supervisor = supervisor::get().map_err(|error| io::Error::other(error.to_string()))?;
         let surroundings = Surroundings::default();
         let lineage = identity::lineage().to_vec();
-        let hello = start::hello("ForkServer", lineage, Role::Server, &surroundings);
+        let hello =
+            start::hello("ForkServer", lineage, Role::Server, &surroundings, &Kept::default());
         let (program, before) = (image::program(), Before::now());
         let Started { pid, pidfd, mut end, page, .. } = start::spawn(&hello, &surroundings)?;
         if let Some(task) = preload {
@@ -451,7 +453,7 @@ impl Server {
         }
         let status = match wait::reap(self.pidfd.as_fd()) {
             Ok(Ended::Not) => return false,
-            Ok(Ended::With(status)) => Some(status),
+            Ok(Ended::With(status, _)) => Some(status),
             Ok(Ended::Unknown) | Err(_) => None,
         };
         self.listen(line);
