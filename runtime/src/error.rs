@@ -47,6 +47,8 @@ struct Inner {
     pid: Option<u32>,
     /// Of a worker that ended with this.
     account: Option<Account>,
+    /// What the same item was lost by before.
+    history: Vec<Error>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,7 +97,14 @@ pub(crate) enum Kind {
 
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self(Arc::new(Inner { kind, task: None, index: None, pid: None, account: None }))
+        Self(Arc::new(Inner {
+            kind,
+            task: None,
+            index: None,
+            pid: None,
+            account: None,
+            history: Vec::new(),
+        }))
     }
 
     pub(crate) fn usage(text: impl Into<String>) -> Self {
@@ -126,6 +135,14 @@ impl Error {
     /// It comes with the end of its worker.
     pub(crate) fn with_account(self, account: &Account) -> Self {
         self.with(|inner| inner.account = Some(account.clone()))
+    }
+
+    /// The item had been tried before, and was lost so.
+    pub(crate) fn after(self, history: &[Self]) -> Self {
+        if history.is_empty() {
+            return self;
+        }
+        self.with(|inner| inner.history = history.to_vec())
     }
 
     pub(crate) fn kind(&self) -> &Kind {
@@ -229,6 +246,18 @@ impl Error {
         })
     }
 
+    /// How the worker of the same item was lost before, from the first attempt on, when it was
+    /// [tried again](crate::Call::retries). The last loss is the error itself.
+    pub fn history(&self) -> &[Self] {
+        &self.0.history
+    }
+
+    /// Whether the item has ended its worker more than once, and isn't tried any more. What others of its call do is
+    /// none the worse for it.
+    pub fn is_quarantined(&self) -> bool {
+        !self.0.history.is_empty()
+    }
+
     /// Why a worker ended, if one did.
     fn cause(&self) -> Option<Cause> {
         match &self.0.kind {
@@ -302,9 +331,12 @@ impl fmt::Display for Error {
                     Some(Cause::OutOfMemory) => f.write_str("; the system was out of memory")?,
                     _ => {}
                 }
-                match words {
-                    Some(words) => write!(f, "; {words}"),
-                    None => Ok(()),
+                if let Some(words) = words {
+                    write!(f, "; {words}")?;
+                }
+                match self.history().len() {
+                    0 => Ok(()),
+                    before => write!(f, "; it was attempt {}, and so ended all before", before + 1),
                 }
             }
             Kind::Panic(info) => write!(f, "{subject} panicked{info}"),

@@ -174,7 +174,8 @@ pub use crate::api::builder::PoolBuilder;
 pub use crate::api::call::{Call, Callback, Then};
 pub use crate::api::connection::{Connection, Receiver, RecvError, SendError, Sender};
 pub use crate::api::current::{
-    CurrentProcess, ParentProcess, cpu_count, current_process, parent_process, set_executable,
+    CurrentProcess, ParentProcess, attempt, cancelled, cpu_count, current_process, parent_process,
+    set_executable,
 };
 pub use crate::api::imap::{Imap, ImapUnordered};
 pub use crate::api::limits::Limits;
@@ -204,7 +205,7 @@ pub use crate::callable::task_fn::{Payload, TaskFn};
 pub use crate::error::{Cause, Error, Limit, LimitBreach, PanicInfo, Usage, WorkerLost};
 pub use crate::guard::init;
 pub use crate::manage::class::Managed;
-pub use crate::sched::{PoolStats, Progress, StartMethod, Stdio, WorkerStats};
+pub use crate::sched::{Backoff, PoolStats, Progress, StartMethod, Stdio, WorkerStats};
 
 /// Makes a function a task: one that other processes can run, and that can be called by name.
 ///

@@ -11,7 +11,7 @@ use crate::callable::task_fn::TaskFn;
 use crate::error::Error;
 use crate::guard;
 use crate::sched::forkserver::ForkServer;
-use crate::sched::{Crew, Plan, Recycling, StartMethod, Surroundings, Task};
+use crate::sched::{Breaker, Crew, Plan, Recycling, StartMethod, Surroundings, Task};
 use crate::transport::hello::Role;
 
 /// The default of [`PoolBuilder::start_timeout`]: many times what a start takes on a busy machine.
@@ -47,6 +47,7 @@ pub struct PoolBuilder {
     initializer: Option<Result<Task, Error>>,
     max_tasks: Option<usize>,
     recycling: Recycling,
+    breaker: Option<Breaker>,
     name: Option<String>,
     stack_size: Option<usize>,
     start_limit: Duration,
@@ -62,6 +63,7 @@ impl PoolBuilder {
             initializer: None,
             max_tasks: None,
             recycling: Recycling::default(),
+            breaker: None,
             name: None,
             stack_size: None,
             start_limit: START_LIMIT,
@@ -102,6 +104,14 @@ impl PoolBuilder {
     /// other processes, doesn't count. [`Limits::resident`] is for those that must not go on. Default: never.
     pub fn max_memory_per_child(mut self, bytes: u64) -> Self {
         self.recycling.max_memory = Some(bytes);
+        self
+    }
+
+    /// The pool fails, with the last cause, when more than so many workers have died within a time: all that is
+    /// asked of it is an error then. Workers that are replaced as they should be don't count. Default: never,
+    /// but if workers die before they have worked, three in a row.
+    pub fn max_restarts(mut self, count: u32, within: Duration) -> Self {
+        self.breaker = Some(Breaker::new(count, within));
         self
     }
 
@@ -222,6 +232,7 @@ impl PoolBuilder {
             initializer,
             max_tasks: self.max_tasks,
             recycling,
+            breaker: self.breaker,
             start_limit: self.start_limit,
             surroundings,
             limits,

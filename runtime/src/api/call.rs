@@ -13,7 +13,7 @@ use super::result::{AsyncResult, Decode};
 use super::target::{self, Target};
 use crate::callable::task_fn::TaskFn;
 use crate::error::Error;
-use crate::sched::{Crew, Inputs, Job, Outcome, Progress, Spec};
+use crate::sched::{Backoff, Crew, Inputs, Job, Outcome, Progress, Spec};
 
 /// The largest chunk: positions are counted in 32 bits.
 const MOST_ITEMS: usize = 1 << 30;
@@ -58,7 +58,10 @@ pub struct Call<'p, F, S = (), E = ()> {
 struct Options {
     chunk: Option<usize>,
     time_limit: Option<Duration>,
+    soft_limit: Option<Duration>,
+    grace: Duration,
     retries: u32,
+    backoff: Option<Backoff>,
     priority: i32,
     buffer: Option<usize>,
     progress: Option<ProgressCallback>,
@@ -120,10 +123,33 @@ impl<'p, F, S, E> Call<'p, F, S, E> {
         self
     }
 
+    /// A limit for each item, from its own start, after which the task is asked to end: [`cancelled`](crate::cancelled)
+    /// becomes true. Nothing else happens, and what it returns is its result. Unset, there is none.
+    pub fn soft_timeout(mut self, limit: Duration) -> Self {
+        self.options.soft_limit = Some(limit);
+        self
+    }
+
+    /// How long the worker that overruns its [`timeout`](Self::timeout) may take to end itself: it gets SIGTERM,
+    /// which ends it at once unless the task has a handler for that, and SIGKILL after this time. Unset, SIGKILL at
+    /// once.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.options.grace = grace;
+        self
+    }
+
     /// How often an item runs again after its worker died. Unset, 0. A panic, an error or a time limit
-    /// is not tried again.
+    /// is not tried again. The error of one that has ended its worker each time tells how:
+    /// [`Error::history`].
     pub fn retries(mut self, times: u32) -> Self {
         self.options.retries = times;
+        self
+    }
+
+    /// How long an item waits before it runs again. Unset, not at all. [`attempt`](crate::attempt) tells a task which
+    /// attempt it is.
+    pub fn backoff(mut self, pauses: Backoff) -> Self {
+        self.options.backoff = Some(pauses);
         self
     }
 
@@ -373,6 +399,7 @@ impl Options {
         let is_plain = matches!(items, Items::One)
             && self.chunk.is_none()
             && self.time_limit.is_none()
+            && self.soft_limit.is_none()
             && self.retries == 0
             && self.priority == 0
             // Arguments may be bound to what has a value.
@@ -401,7 +428,10 @@ impl Options {
         };
         let spec = Spec {
             time_limit: self.time_limit,
+            soft_limit: self.soft_limit,
+            grace: self.grace,
             retries: self.retries,
+            backoff: self.backoff,
             chunk: self.chunk,
             priority: self.priority,
             first_error_counts: matches!(items, Items::Many { first_error_counts: true }),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::os;
-use crate::worker::identity;
+use crate::worker::{identity, item};
 
 /// This process, as its parent sees it: see [`current_process`].
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,58 @@ impl CurrentProcess {
 /// ```
 pub fn current_process() -> CurrentProcess {
     CurrentProcess(())
+}
+
+/// Whether the task that runs had better end: its call was cancelled, or has failed, or what it would give is of no
+/// use to anybody for another reason; or it has run for longer than its
+/// [`soft_timeout`](crate::Call::soft_timeout). False in a process that runs no task. It takes some nanoseconds; other
+/// threads of the task's process may ask, too.
+///
+/// ```
+/// use std::time::Duration;
+/// use procession::{Pool, task};
+///
+/// #[task]
+/// fn count() -> u64 {
+///     let mut count = 0;
+///     while !procession::cancelled() {
+///         count += 1;
+///     }
+///     count
+/// }
+///
+/// # fn main() -> Result<(), procession::Error> {
+/// let pool = Pool::builder().processes(1).build()?;
+/// assert!(pool.call(count).soft_timeout(Duration::from_millis(50)).apply(())? > 0);
+/// # Ok(())
+/// # }
+/// ```
+pub fn cancelled() -> bool {
+    item::is_stopped()
+}
+
+/// How often the item that this task works on has been tried before: 0 the first time. See
+/// [`Call::retries`](crate::Call::retries).
+///
+/// ```
+/// use procession::{Pool, task};
+///
+/// #[task]
+/// fn unlucky() -> u32 {
+///     if procession::attempt() < 2 {
+///         std::process::abort();
+///     }
+///     procession::attempt()
+/// }
+///
+/// # fn main() -> Result<(), procession::Error> {
+/// let pool = Pool::builder().processes(1).build()?;
+/// assert_eq!(pool.call(unlucky).retries(3).apply(())?, 2);
+/// # Ok(())
+/// # }
+/// ```
+pub fn attempt() -> u32 {
+    item::attempt()
 }
 
 /// The process that has started this one: see [`parent_process`].

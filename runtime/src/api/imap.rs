@@ -197,7 +197,7 @@ impl Drop for Stream<'_> {
 impl<R> Drop for Imap<'_, R> {
     fn drop(&mut self) {
         self.jobs.iter().for_each(|job| {
-            self.stream.crew.cancel(job);
+            self.stream.crew.cancel(job, false);
         });
     }
 }
@@ -284,7 +284,7 @@ impl<R: DeserializeOwned + 'static> Iterator for ImapUnordered<'_, R> {
 impl<R> Drop for ImapUnordered<'_, R> {
     fn drop(&mut self) {
         self.jobs.values().for_each(|job| {
-            self.stream.crew.cancel(job);
+            self.stream.crew.cancel(job, false);
         });
     }
 }

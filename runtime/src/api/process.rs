@@ -145,6 +145,7 @@ impl<R> ProcessBuilder<R> {
             initializer: None,
             max_tasks: Some(1),
             recycling,
+            breaker: None,
             start_limit: start_limit(),
             surroundings: surroundings
                 .map_err(|error| Error::system("can't pass a stream", &error))?,

@@ -86,11 +86,17 @@ impl<R> AsyncResult<R> {
         Some(self.job.outcome()?.first_error().is_none())
     }
 
-    /// Gives the call up: what hasn't begun never will, and the result of what is running is dropped.
+    /// Gives the call up: what hasn't begun never will, and the result of what is running is dropped; the task can
+    /// see that ([`cancelled`](crate::cancelled)).
     /// True if there was no result yet; then [`get`](Self::get) gives an error for which
     /// [`Error::is_cancelled`] is true.
     pub fn cancel(&self) -> bool {
-        self.crew.cancel(&self.job)
+        self.crew.cancel(&self.job, false)
+    }
+
+    /// As [`cancel`](Self::cancel), and kills the workers that have begun something of it; others take their place.
+    pub fn kill(&self) -> bool {
+        self.crew.cancel(&self.job, true)
     }
 
     fn decoded(&self) -> Result<R, Error> {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -60,7 +61,10 @@ impl Target {
             task: self.name,
             bound: self.bound,
             time_limit: None,
+            soft_limit: None,
+            grace: Duration::ZERO,
             retries: 0,
+            backoff: None,
             chunk: None,
             priority: 0,
             bound_once: true,

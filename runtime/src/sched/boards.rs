@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Acquire;
 use std::sync::atomic::fence;
+use std::time::Duration;
 
 use super::arena::Arena;
 use super::core::Core;
@@ -95,7 +96,7 @@ impl Core {
             callee: spec.callee,
             bound: spec.bound.as_ref().map_or(0, |bound| bound.number),
             typed: spec.typed,
-            timed: spec.time_limit.is_some(),
+            timed: spec.is_timed(),
             arena: arena.name(),
             generation: arena.generation(),
             items,
@@ -197,15 +198,12 @@ impl Core {
         let Some(posting) = self.boards.remove(&number) else { return };
         let key = posting.key;
         if let Some(work) = self.jobs.get(key) {
-            let with_workers: Vec<Range<u32>> = self
-                .workers
-                .values()
-                .flat_map(|worker| worker.ledger.runs())
-                .filter(|run| run.job == key)
-                .map(|run| run.items.clone())
-                .collect();
+            let sent = self.workers.values().flat_map(|worker| worker.ledger.runs());
+            let with_workers = sent.filter(|run| run.job == key).map(|run| run.items.clone());
+            let waiting = work.trials.waiting().map(|item| item..item + 1);
+            let somewhere: Vec<Range<u32>> = with_workers.chain(waiting).collect();
             work.keep(posting.arena);
-            work.find_lost(&with_workers);
+            work.find_lost(&somewhere);
             self.jobs.serve_first(key);
         } else {
             self.news.arenas.extend(posting.arena);
@@ -549,7 +547,7 @@ fn settle_runs(work: &mut Work, body: &[u8], open: Option<usize>) -> Result<(), 
 impl Core {
     /// Condemns a worker whose item from a board is too late, so that only this item can be hit. Gives out
     /// the item's limit.
-    pub(super) fn condemn_late(&mut self, id: u64, now: u64) -> Option<u64> {
+    pub(super) fn condemn_late(&mut self, id: u64, now: u64) -> Option<(u64, Duration)> {
         let worker = self.workers.get(&id)?;
         let running = worker.page.hand.running()?;
         let limit = worker.limit_of(running)?;
@@ -559,6 +557,9 @@ impl Core {
         self.cut(id, running.work, |_| 0);
         let worker = self.workers.get(&id)?;
         // If it has gone on to another item meanwhile, it was in time after all, or nearly so.
-        worker.page.hand.condemn(running).then_some(limit)
+        let key = self.boards.get(&running.work).map(|posting| posting.key);
+        let work = key.and_then(|key| self.jobs.look(key));
+        let grace = work.map_or(Duration::ZERO, |work| work.job.spec.grace);
+        worker.page.hand.condemn(running).then_some((limit, grace))
     }
 }

@@ -31,10 +31,12 @@ use super::ledger::Run;
 use super::outcome::Answer;
 use super::parts::Part;
 use super::queue::{JobKey, Jobs};
+use super::retrial::Pauses;
 use super::spec::Bound;
 use super::spin::{AtWork, Watches};
 use super::staff::{Plan, Worker};
 use super::stats::Totals;
+use super::warning::SoftLimits;
 use crate::error::{Account, Error, Kind as Cause};
 use crate::os::epoll::Epoll;
 use crate::os::memory::Shared;
@@ -149,6 +151,9 @@ pub(super) struct Core {
     pub(super) has_unsent: bool,
     /// Whether workers have answered since they were last fed.
     pub(super) has_answers: bool,
+    pub(super) soft_limits: SoftLimits,
+    /// The items that are to be tried again, and not yet.
+    pub(super) pauses: Pauses,
     pub(super) early_deaths: u32,
     /// Whether a worker has ever been ready.
     pub(super) has_worked: bool,
@@ -185,6 +190,8 @@ impl Core {
             is_calm: false,
             has_unsent: false,
             has_answers: false,
+            soft_limits: SoftLimits::default(),
+            pauses: Pauses::default(),
             early_deaths: 0,
             has_worked: false,
             barren_deaths: 0,
@@ -229,6 +236,7 @@ impl Core {
         self.is_calm &= !is_urgent;
         let is_single = work.items() == 1 && arena.is_none() && self.boards.is_empty();
         let waits = self.has_more();
+        self.soft_limits.come(&work.job.spec);
         let key = self.jobs.insert(work);
         if is_single && !waits && self.give_at_once(key, epoll) {
             return true;
@@ -245,15 +253,21 @@ impl Core {
         false
     }
 
-    /// Ends a job before its time. False: it was done already.
-    pub(super) fn cancel(&mut self, job: &Arc<Job>, epoll: &Epoll) -> bool {
+    /// Ends a job before its time; `kill`: also the workers that have begun something of it. False: it was done
+    /// already.
+    pub(super) fn cancel(&mut self, job: &Arc<Job>, kill: bool, epoll: &Epoll) -> bool {
         let Some(key) = job.key() else { return false };
         if self.jobs.get(key).is_none() {
             return false;
         }
         let error = Error::new(Cause::Cancelled).of_task(&job.spec.task);
+        let kills = if kill { self.all_at(key) } else { Vec::new() };
+        self.warn_all(key, 0);
         self.end_job(key, Some(error));
         self.recall(key, 0);
+        for id in kills {
+            self.workers.get_mut(&id).into_iter().for_each(|worker| worker.kill(None));
+        }
         self.feed(epoll);
         true
     }
@@ -311,6 +325,7 @@ impl Core {
     pub(super) fn end_job(&mut self, key: JobKey, rest: Option<Error>) {
         if let Some(work) = self.jobs.remove(key) {
             self.urgent_jobs -= usize::from(work.job.is_urgent());
+            self.soft_limits.go(&work.job.spec);
             if work.posted.is_some() {
                 self.board_is_done(key, rest.is_none() && work.is_whole());
             }
@@ -353,6 +368,7 @@ impl Core {
             self.close_board(key);
         }
         if cut {
+            self.warn_all(key, item + 1);
             self.recall(key, item + 1);
         }
     }

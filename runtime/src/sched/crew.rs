@@ -513,8 +513,8 @@ impl Crew {
         self.wait_until(inner, &What::Job(Arc::clone(job)), None);
     }
 
-    pub(crate) fn cancel(self: &Arc<Self>, job: &Arc<Job>) -> bool {
-        self.with(|core, epoll| core.cancel(job, epoll))
+    pub(crate) fn cancel(self: &Arc<Self>, job: &Arc<Job>, kill: bool) -> bool {
+        self.with(|core, epoll| core.cancel(job, kill, epoll))
     }
 
     /// Has workers forget bound arguments that no job will use any more.

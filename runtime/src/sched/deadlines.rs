@@ -29,6 +29,7 @@ impl Core {
             self.hire(epoll);
             changed = true;
         }
+        changed |= self.end_pauses(now);
         changed |= self.level_at.is_some_and(|at| at <= now);
         if changed {
             self.feed(epoll);
@@ -61,7 +62,12 @@ impl Core {
                 worker.kill(Some(Error::new(Cause::Protocol(what)).by_worker(worker.pid)));
                 return true;
             }
-            Phase::Doomed => return false,
+            Phase::Doomed => {
+                if worker.kill_at.take_if(|at| *at <= now).is_some() {
+                    worker.kill(None);
+                }
+                return false;
+            }
             _ => {}
         }
         let peeks = worker.peek_at.is_some_and(|at| at <= now);
@@ -75,16 +81,17 @@ impl Core {
         if peeks {
             self.look_into_hand(id);
         }
+        self.warn_late(id, now);
         changed | self.enforce(id, now) | self.look(id, now) | self.recycle(id, now)
     }
 
     /// Kills a worker whose item is too late, so that only this item can be hit: the worker can't
     /// begin another one once the rest has been taken back.
     pub(super) fn enforce(&mut self, id: u64, now: u64) -> bool {
-        if let Some(limit) = self.condemn_late(id, now) {
+        if let Some((limit, grace)) = self.condemn_late(id, now) {
             let worker = self.workers.get_mut(&id).expect("it was just looked at");
-            let error = time_limit(limit);
-            worker.kill(Some(error.by_worker(worker.pid)));
+            let error = time_limit(limit).by_worker(worker.pid);
+            worker.ask_to_end(error, grace);
             return true;
         }
         let Some(worker) = self.workers.get_mut(&id) else { return false };
@@ -93,13 +100,14 @@ impl Core {
             return false;
         }
         let running = worker.ledger.at(worker.ledger.running(current));
-        let Some((_, _, Some(limit))) = running else { return false };
+        let Some((key, _, Some(limit))) = running else { return false };
+        let grace = self.jobs.look(key).map_or(Duration::ZERO, |work| work.job.spec.grace);
         if !worker.page.claim.take_back_after(current) {
             return false;
         }
         let runs = worker.ledger.take_back(current);
         let runs = worker.forgive(runs);
-        worker.kill(Some(time_limit(limit).by_worker(worker.pid)));
+        worker.ask_to_end(time_limit(limit).by_worker(worker.pid), grace);
         self.put_back(runs);
         true
     }
@@ -129,11 +137,15 @@ impl Core {
 
     /// When [`tick`](Self::tick) has something to do next.
     pub(super) fn next_tick(&self, now: u64) -> Option<u64> {
-        let mut next = [self.restart_at, self.level_at].into_iter().flatten().min();
-        for worker in self.workers.values() {
+        let mut next =
+            [self.restart_at, self.level_at, self.pauses.next()].into_iter().flatten().min();
+        for (id, worker) in &self.workers {
             let by_phase = match worker.phase {
                 Phase::Starting { until } | Phase::Leaving { until } => Some(until),
-                Phase::Doomed => continue,
+                Phase::Doomed => {
+                    next = [next, worker.kill_at].into_iter().flatten().min();
+                    continue;
+                }
                 _ => None,
             };
             let peek = worker.peek_at.filter(|_| worker.has_hidden_results());
@@ -144,8 +156,10 @@ impl Core {
             let has_hand = !worker.parts.is_empty();
             let of_hand = has_hand.then(|| now.saturating_add(BETWEEN_LOOKS));
             let recycle = worker.recycle_at(&self.plan.recycling);
-            let times = [next, by_phase, worker.gone_by, worker.shrink_at, peek, of_hand, recycle];
-            next = times.into_iter().chain(of_items).flatten().min();
+            let warn = self.warn_at(*id, now);
+            let of_worker =
+                [by_phase, worker.gone_by, worker.shrink_at, peek, of_hand, recycle, warn];
+            next = of_worker.into_iter().chain(of_items).chain([next]).flatten().min();
         }
         next
     }

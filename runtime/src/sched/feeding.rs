@@ -175,7 +175,7 @@ impl Core {
         let worker = self.workers.get_mut(&id).expect("the worker was just found");
         flush(id, worker, epoll);
         self.news.freed.append(&mut worker.end.take_freed());
-        let is_limited = worker.ledger.shortest_limit().is_some();
+        let is_limited = worker.ledger.shortest_limit().is_some() || self.soft_limits.are_there();
         self.is_calm &= !is_limited && !worker.blocked && before == Some(dues(worker));
         true
     }

@@ -9,7 +9,7 @@
 //! first error counts (`map`) has a cut-off: the lowest index that has failed. Items above it don't
 //! matter any more, items below it are still run, so the error is always that of the lowest index.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -21,6 +21,7 @@ use super::arena::Arena;
 use super::callbacks;
 use super::outcome::{Answer, Outcome};
 use super::queue::JobKey;
+use super::retrial::Trials;
 use super::spec::Spec;
 use crate::error::Error;
 use crate::transport::LongBytes;
@@ -220,8 +221,7 @@ pub(super) struct Work {
     /// How many items that matter are not settled.
     left: usize,
     cut_off: u32,
-    /// How often items have been tried again. Mostly none have.
-    attempts: BTreeMap<u32, u32>,
+    pub(super) trials: Trials,
     /// The items that may have made a worker late which said nothing of it. Mostly none have.
     suspects: BTreeSet<u32>,
     /// The number of the board on which it was posted.
@@ -244,7 +244,7 @@ impl Work {
             outcome,
             left: items as usize,
             cut_off: u32::MAX,
-            attempts: BTreeMap::new(),
+            trials: Trials::default(),
             suspects: BTreeSet::new(),
             posted: None,
             arena: None,
@@ -400,13 +400,6 @@ impl Work {
         self.put_back(item + 1..run.end);
     }
 
-    /// Whether an item whose worker was lost may run once more; counts the attempt.
-    pub(super) fn may_retry(&mut self, item: u32) -> bool {
-        let attempts = self.attempts.entry(item).or_default();
-        *attempts += 1;
-        *attempts <= self.job.spec.retries
-    }
-
     /// Whether an item that may have made its worker late may have done so before; notes that it may have.
     pub(super) fn is_suspected_again(&mut self, item: u32) -> bool {
         !self.suspects.insert(item)
@@ -486,6 +479,8 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::error::Kind;
 
@@ -504,7 +499,10 @@ mod tests {
             task: "t".into(),
             bound: None,
             time_limit: None,
+            soft_limit: None,
+            grace: Duration::ZERO,
             retries: 1,
+            backoff: None,
             chunk: None,
             priority: 0,
             bound_once: true,
@@ -582,12 +580,5 @@ mod tests {
         work.find_lost(&[90..95, 95..100]);
         assert_eq!(taken(&mut work), Some(0..20));
         assert_eq!(taken(&mut work), None);
-    }
-
-    #[test]
-    fn retries_are_counted() {
-        let mut work = work(1, false);
-        assert!(work.may_retry(0));
-        assert!(!work.may_retry(0));
     }
 }

@@ -51,6 +51,12 @@ impl Jobs {
         key
     }
 
+    /// A job, if it is open.
+    pub(super) fn look(&self, key: JobKey) -> Option<&Work> {
+        let (serial, work) = self.slots.get(key.slot)?.as_ref()?;
+        (*serial == key.serial).then_some(&**work)
+    }
+
     /// Puts a job behind its equals, if something of it is pending.
     pub(super) fn wait(&mut self, key: JobKey) {
         let Some(work) = self.get(key).filter(|work| work.has_pending()) else { return };

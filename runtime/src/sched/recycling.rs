@@ -12,7 +12,6 @@
 //!
 //! Memory is looked at by the clock. Where none of this is asked for it costs nothing.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::core::Core;
@@ -116,7 +115,7 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.life.retires = true;
         worker.allowance = 0;
-        worker.page.retires.store(1, Ordering::Release);
+        worker.page.orders.leave();
         let runs = worker.take_back();
         let boards: Vec<u64> = worker.parts.iter().map(|part| part.board).collect();
         self.put_back(runs);

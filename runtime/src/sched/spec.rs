@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::retrial::Backoff;
 use crate::shm::heap::Object;
 use crate::transport::SharedBytes;
 use crate::transport::codec::cells::Shape;
@@ -17,8 +18,14 @@ pub(crate) struct Spec {
     pub(crate) bound: Option<Arc<Bound>>,
     /// Hard, for each item, from its own start.
     pub(crate) time_limit: Option<Duration>,
+    /// From when on an item is told that it had better end, from its own start.
+    pub(crate) soft_limit: Option<Duration>,
+    /// How long after its hard limit a worker may still take to end, once it was asked to.
+    pub(crate) grace: Duration,
     /// How often an item runs again after its worker was lost.
     pub(crate) retries: u32,
+    /// How long such an item waits before; none: not at all.
+    pub(crate) backoff: Option<Backoff>,
     pub(crate) chunk: Option<usize>,
     /// Higher goes first.
     pub(crate) priority: i32,
@@ -32,6 +39,13 @@ pub(crate) struct Spec {
     pub(crate) results: Option<Shape>,
     /// Workers may claim its items for themselves. Those of a stream are so few that they are sent.
     pub(crate) shared: bool,
+}
+
+impl Spec {
+    /// Whether workers are to tell when items begin.
+    pub(super) fn is_timed(&self) -> bool {
+        self.time_limit.is_some() || self.soft_limit.is_some()
+    }
 }
 
 /// Arguments that go to each worker once.

@@ -17,9 +17,11 @@ use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::libc;
 
+use super::breaker::Breaker;
 use super::chunk::Pace;
 use super::forkserver::ForkServer;
 use super::job::Work;
@@ -49,6 +51,7 @@ pub(crate) struct Plan {
     pub(crate) initializer: Option<Task>,
     pub(crate) max_tasks: Option<usize>,
     pub(crate) recycling: Recycling,
+    pub(crate) breaker: Option<Breaker>,
     /// How long a worker may take until it takes tasks, its initializer not counted.
     pub(crate) start_limit: std::time::Duration,
     pub(crate) surroundings: Surroundings,
@@ -125,6 +128,8 @@ pub(super) struct Worker {
     /// Whether the thread that runs its tasks has ended, and it itself had not been seen to.
     pub(super) lost_its_thread: bool,
     pub(super) record: Record,
+    /// When it is killed, if it hasn't done what it was asked to: to end.
+    pub(super) kill_at: Option<u64>,
     /// When it is killed because its stream has ended, which it should not survive.
     pub(super) gone_by: Option<u64>,
     /// Calls of one callable that follow each other and leave as one frame: with the next flush.
@@ -190,6 +195,7 @@ impl Worker {
             was_dismissed: false,
             lost_its_thread: false,
             record: Record::default(),
+            kill_at: None,
             gone_by: None,
             staged: Staged { head: head(&[0; 17], None), first: 0, bytes: Vec::new() },
             unsent: 0,
@@ -223,7 +229,7 @@ impl Worker {
         self.queue_bound(spec.bound.as_deref(), &spec.callee);
         let at = self.ledger.next_position();
         let head = TaskHead {
-            timed: spec.time_limit.is_some(),
+            timed: spec.is_timed(),
             typed: spec.typed,
             epoch: at.epoch,
             ..head(&spec.callee, spec.bound.as_deref())
@@ -234,7 +240,9 @@ impl Worker {
         let cost = pace.cost(1);
         let mut rest = items;
         while !rest.is_empty() {
-            let run = rest.start..work.inputs.end_of_frame(rest.clone());
+            let (end, attempt) = work.trials.end_of_attempt(rest.clone());
+            let run = rest.start..work.inputs.end_of_frame(rest.start..end);
+            let head = TaskHead { attempt, ..head };
             rest.start = run.end;
             let range = run.start as usize..run.end as usize;
             let number = self.ledger.next_position().number;
@@ -402,6 +410,17 @@ impl Worker {
         let _ = wait::signal(self.pidfd.as_fd(), libc::SIGKILL);
     }
 
+    /// Asks it to end, and kills it if it hasn't done so after a time.
+    pub(super) fn ask_to_end(&mut self, doom: Error, grace: Duration) {
+        if grace.is_zero() {
+            return self.kill(Some(doom));
+        }
+        self.phase = Phase::Doomed;
+        self.doom = self.doom.take().or(Some(doom));
+        self.kill_at = Some(clock::nanos().saturating_add(clock::nanos_of(grace)));
+        let _ = wait::signal(self.pidfd.as_fd(), libc::SIGTERM);
+    }
+
     pub(super) fn queue_bound(&mut self, bound: Option<&Bound>, callee: &CalleeBytes) {
         if let Some(bound) = bound.filter(|bound| self.bound.insert(bound.number)) {
             self.unstage();
@@ -458,5 +477,5 @@ fn queue_items(
 
 fn head(callee: &CalleeBytes, bound: Option<&Bound>) -> TaskHead {
     let bound = bound.map_or(0, |bound| bound.number);
-    TaskHead { callee: *callee, timed: false, typed: false, epoch: 0, bound, count: 0 }
+    TaskHead { callee: *callee, timed: false, typed: false, epoch: 0, bound, count: 0, attempt: 0 }
 }

@@ -15,7 +15,6 @@ use super::crew::Identity;
 use super::inquest::{self, Death};
 use super::ledger::Run;
 use super::obituary::PAUSE;
-use super::outcome::Answer;
 use super::staff::{Phase, Plan, Worker};
 use super::start::{self, Surroundings};
 use crate::error::{Account, Error, Kind as Cause};
@@ -294,6 +293,12 @@ impl Core {
                 self.barren_death(first_unstarted, &cause);
             }
         }
+        if !worker.was_dismissed
+            && let Some(why) = self.plan.breaker.as_mut().and_then(|it| it.count(clock::nanos()))
+        {
+            let text = format!("{why}, the last of them so: {error}");
+            self.end(Error::new(Cause::Start(text)).by_worker(worker.pid));
+        }
     }
 
     /// A worker has died before it began anything, with items at hand: perhaps of reading them. After
@@ -320,20 +325,6 @@ impl Core {
             work.withdraw(run.items.start);
         }
         self.lose(run, cause);
-    }
-
-    pub(super) fn lose(&mut self, run: &Run, cause: &impl Fn() -> Error) {
-        for item in run.items.clone() {
-            let Some(work) = self.jobs.get(run.job) else { return };
-            let error = cause();
-            if error.is_worker_lost() && work.may_retry(item) {
-                work.put_back(item..item + 1);
-                self.jobs.serve_first(run.job);
-                continue;
-            }
-            let error = error.of_task(&work.job.spec.task).at_index(work.index(item));
-            self.settle(run.job, item, Answer::Failed(error));
-        }
     }
 
     /// A pool whose workers have never worked fails soon; one whose workers have is given time, for

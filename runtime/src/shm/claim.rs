@@ -24,7 +24,8 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    fn pack(self) -> u64 {
+    /// As one word, which is 0 for none.
+    pub(crate) fn pack(self) -> u64 {
         u64::from(self.epoch) << 32 | u64::from(self.number)
     }
 

@@ -144,6 +144,12 @@ pub(crate) enum Last {
     },
 }
 
+impl Running {
+    pub(crate) fn mark(&self) -> u64 {
+        self.mark
+    }
+}
+
 impl<P: Platform> Hand<P> {
     /// The worker is about to claim something of this work.
     #[inline]
@@ -285,6 +291,11 @@ impl<P: Platform> Hand<P> {
     fn decided(&self) {
         self.line.cuts.store(self.line.cuts.load(Relaxed).wrapping_add(1), Release);
         P::wake(&self.line.cuts, 1);
+    }
+
+    /// Tells the item of a board that the worker has begun from all its others; none, if it is at none.
+    pub(crate) fn mark(&self) -> Option<u64> {
+        (self.phase.load(Acquire) == HOLDING).then(|| self.begun.load(Acquire))
     }
 
     /// How many items of its range a worker hasn't begun.

@@ -12,6 +12,7 @@ pub(crate) mod lock;
 #[cfg(test)]
 pub(crate) mod model;
 pub(crate) mod note;
+pub(crate) mod orders;
 pub(crate) mod outbox;
 pub(crate) mod page;
 pub(crate) mod platform;

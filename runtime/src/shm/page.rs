@@ -9,6 +9,7 @@ use super::alarm::Alarm;
 use super::claim::Claim;
 use super::hand::Hand;
 use super::note::Note;
+use super::orders::Orders;
 use super::outbox::Outbox;
 use super::stream::{CAPACITY, Stream};
 use super::system::System;
@@ -29,8 +30,7 @@ pub(crate) struct Page {
     /// In a fork server's page: the process that it made last, or 0 while the kernel makes one. The kernel
     /// writes it, so that it is known even if the server dies at once.
     pub(crate) forked: AtomicU32,
-    /// Whether the worker is to leave the boards that it takes part in; the parent writes it.
-    pub(crate) retires: AtomicU32,
+    pub(crate) orders: Orders,
     pub(crate) outbox: Outbox,
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct TaskHead {
     /// The number under which the callable's bound arguments were sent; 0 if it has none.
     pub(crate) bound: u64,
     pub(crate) count: u32,
+    /// How often they have been tried before.
+    pub(crate) attempt: u32,
 }
 
 impl TaskHead {
@@ -50,6 +52,7 @@ impl TaskHead {
         bytes[20..24].copy_from_slice(&self.epoch.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.bound.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.count.to_le_bytes());
+        bytes[36..].copy_from_slice(&self.attempt.to_le_bytes());
         bytes
     }
 
@@ -64,6 +67,7 @@ impl TaskHead {
             epoch: word(20),
             bound: u64::from(word(24)) | u64::from(word(28)) << 32,
             count: word(32),
+            attempt: word(36),
         };
         Some((head, items))
     }

@@ -8,7 +8,7 @@
 //! items it has, begins and has done stands in its hand (`shm/hand.rs`) before and after each of them.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::AtomicU8;
 
 use super::dispatch::{Args, Ran, Run, RunError, Sizes};
 use super::kill_points::{Point, pass};
@@ -169,7 +169,7 @@ impl Boards {
         let mut since = clock::nanos();
         let mut uncounted = 0;
         let is_over = loop {
-            if page.retires.load(Ordering::Acquire) != 0 {
+            if page.orders.has_to_leave() {
                 break true;
             }
             let Some(items) = self.claim(hand, memory.as_ref()) else { break true };

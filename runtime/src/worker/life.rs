@@ -24,6 +24,11 @@ use crate::transport::worker_ends;
 /// The page, for the handlers that run outside of the loop.
 static PAGE: OnceLock<Arc<Shared<Page>>> = OnceLock::new();
 
+/// The page that this process shares with its parent, if it is a worker.
+pub(super) fn page() -> Option<&'static Page> {
+    PAGE.get().map(|page| &***page)
+}
+
 /// Whether this process ends because its work does, not because a task called `exit`.
 static LEAVING: AtomicBool = AtomicBool::new(false);
 

@@ -11,6 +11,7 @@ pub(crate) mod build;
 pub(crate) mod dispatch;
 mod forkserver;
 pub(crate) mod identity;
+pub(crate) mod item;
 pub(crate) mod kill_points;
 pub(crate) mod life;
 mod outlet;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::boards::Boards;
 use super::dispatch::{Args, Callee, Ran, Run, RunError};
 use super::outlet::Outlet;
-use super::panics;
+use super::{item, panics};
 use crate::os::clock;
 use crate::os::memory::Shared;
 use crate::shm::claim::Position;
@@ -182,8 +182,9 @@ impl Runner {
         let prepared = self.take_prepared(&head.callee, head.bound);
         let sizes = prepared.as_ref().map(|run| run.sizes()).unwrap_or_default();
         let mut items = Items::new(items, sizes.args.filter(|_| head.typed));
+        item::set_attempt(head.attempt);
         for number in first..first.checked_add(head.count)? {
-            let item = match tail.take() {
+            let arguments = match tail.take() {
                 // It is the only item, and its length is that of its frame.
                 Some(tail) => Args::Apart(items.rest().get(size_of::<u64>()..)?, tail),
                 // Without the callable nobody knows how long each is, and nobody wants it.
@@ -194,13 +195,15 @@ impl Runner {
             if !self.page.claim.start(position) {
                 break;
             }
+            item::begin(position);
             if head.timed {
                 self.page.claim.set_start(position, clock::nanos());
             }
             self.page.note.clear();
-            ended = self.run_one(&prepared, head.typed, number, item);
+            ended = self.run_one(&prepared, head.typed, number, arguments);
             done += 1;
         }
+        item::set_attempt(0);
         self.put_back_prepared(head.callee, head.bound, prepared);
         if let Some(began) = began {
             self.report(done, began);

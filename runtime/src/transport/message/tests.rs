@@ -13,6 +13,7 @@ fn heads_come_back() {
         epoch: 0x0102_0304,
         bound: u64::MAX - 5,
         count: 77,
+        attempt: 3,
     };
     let mut bytes = head.to_bytes().to_vec();
     bytes.push(9);
